@@ -1,0 +1,51 @@
+# Every target sets up .venv by itself when it is missing, or when what it is made from has changed.
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+# The versions are resolved for 3.11; a newer Python is taken when there is no 3.11.
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+SCALE ?= smoke
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lint format bench lab clean
+
+help:
+	@echo "make reproduce [SCALE=smoke|laptop|paper]  every figure, table and the ledger, into results/<scale>/"
+	@echo "make test       unit, service and notebook tests"
+	@echo "make lint       ruff and mypy            make format  what ruff can mend by itself"
+	@echo "make bench      the speed figures        make lab     JupyterLab in this environment"
+	@echo "make clean      remove .venv, caches and what reproduce wrote at scale smoke"
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: name one, as in 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all]"
+	@touch $@
+
+reproduce: $(READY)
+	$(BIN)/snakemake reproduce-all --config scale=$(SCALE)
+
+test: $(READY)
+	$(BIN)/python -m pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg --nbval-cell-timeout 120 tests notebooks
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+lab: $(READY)
+	$(BIN)/jupyter lab
+
+clean:
+	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis results/smoke build *.egg-info
+	find flstore experiments tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,155 @@
+"""Figure 7: what a request takes at its caller, from FLStore and from an aggregator with an object store, measured.
+
+Both serve the same requests on the same objects of the same S3 server, with the same workload code; only the way of the
+data differs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BUCKET = "flstore"
+
+
+def same_answer(left: Any, right: Any) -> bool:
+    """Whether two results hold the same: numbers by ``numpy.allclose``, NaN equal to NaN, the rest by equality.
+
+    Examples
+    --------
+    >>> same_answer({"score": np.array([1.0, np.nan])}, {"score": np.array([1.0 + 1e-9, np.nan])})
+    True
+    """
+    left, right = (asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for v in (left, right))
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(same_answer(left[k], right[k]) for k in left)
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        return len(left) == len(right) and all(map(same_answer, left, right))
+    numbers = (bool, int, float, np.number)
+    if isinstance(left, (np.ndarray, *numbers)) and isinstance(right, (np.ndarray, *numbers)):
+        one, other = np.asarray(left), np.asarray(right)
+        if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
+            return one.shape == other.shape and bool(np.allclose(one, other, equal_nan=True))
+        return bool(np.array_equal(one, other))
+    return bool(left == right)
+
+
+def trace(store: Any, repetitions: int) -> Iterator[dict[str, Any]]:
+    """The requests: five workloads on every round, in the order in which the rounds came, `repetitions` times over.
+
+    The lineage asked for is that of the first client of the round.
+    """
+    for repetition in range(1, repetitions + 1):
+        for round_ in store.rounds():
+            about = {"repetition": repetition, "round": round_}
+            for workload in ("cosine_similarity", "malicious_filtering", "clustering", "hyperparameters"):
+                yield {**about, "workload": workload, "scope": {"round": round_}}
+            client = store.clients(round_)[0]
+            yield {**about, "workload": "lineage", "scope": {"round": round_, "client": client}}
+
+
+def ask(system: Any, workload: str, scope: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """One request: the answer, and what it took (seconds on the caller's clock, and the record's own split)."""
+    began = time.perf_counter()
+    result = system.request(workload, **scope)
+    latency_s = time.perf_counter() - began
+    fields = ("queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved")
+    return result.value, {"latency_s": latency_s, **{name: getattr(result.record, name) for name in fields}}
+
+
+def compare(store: Any, baseline: Any, repetitions: int) -> pd.DataFrame:
+    """Ask both systems for everything in the trace, in turns; who is asked first alternates."""
+    rows = []
+    for number, request in enumerate(trace(store, repetitions)):
+        scope = request.pop("scope")
+        systems = [("FLStore", store), ("ObjStore-Agg", baseline)]
+        found = {name: ask(system, request["workload"], scope) for name, system in systems[:: 1 if number % 2 else -1]}
+        equal = same_answer(found["FLStore"][0], found["ObjStore-Agg"][0])
+        rows += [{"system": name, **request, **found[name][1], "answers_equal": equal} for name, _ in systems]
+    return pd.DataFrame(rows)
+
+
+def measure(
+    models: list[str],
+    rounds: int,
+    clients: int,
+    per_round: int,
+    max_batches: int,
+    repetitions: int,
+    functions: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Train each model with Flower on a store, then ask FLStore and ObjStore-Agg for the same things.
+
+    Every request counts: the first ones, which find nothing prefetched, too.
+
+    Returns
+    -------
+    DataFrame
+        One row a request and system: system, model, repetition, round, workload, latency_s, queue_s, fetch_s,
+        compute_s, hits, late_hits, misses, bytes_moved, answers_equal.
+    """
+    from flstore import FLStore
+    from flstore.baselines import ObjStoreAgg
+    from flstore.federated import run
+    from flstore.testing.services import rclone_s3
+
+    parts = []
+    with tempfile.TemporaryDirectory() as directory, rclone_s3(directory) as s3:
+        s3.create_bucket(BUCKET)
+        for model in models:
+            root = f"s3://{BUCKET}/{model}"
+            with FLStore.local(functions=functions, root=root, storage_options=s3.storage_options) as store:
+                training: dict[str, Any] = {
+                    "rounds": rounds,
+                    "clients": clients,
+                    "per_round": per_round,
+                    "max_batches": max_batches,
+                }
+                run(model=model, **training, seed=seed, store=store, progress=False)
+                store.flush()
+                with ObjStoreAgg(root, storage_options=s3.storage_options) as baseline:
+                    parts.append(compare(store, baseline, repetitions).assign(model=model))
+    return pd.concat(parts, ignore_index=True)
+
+
+def table(data: pd.DataFrame) -> pd.DataFrame:
+    """Median latency in milliseconds by model and workload, and the reduction of the mean in percent."""
+    by = ["model", "workload"]
+    medians = data.pivot_table(index=by, columns="system", values="latency_s", aggfunc="median") * 1e3
+    means = data.pivot_table(index=by, columns="system", values="latency_s", aggfunc="mean")
+    return medians.add_suffix(" median ms").assign(
+        **{"reduction of the mean, %": 100 * (1 - means["FLStore"] / means["ObjStore-Agg"])}
+    )
+
+
+def figure(data: pd.DataFrame) -> Figure:
+    """Latency by workload for both systems, a panel a model, on a logarithmic axis; one dot a request."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from style import COLOURS
+
+    models = list(dict.fromkeys(data["model"]))
+    drawn, panels = plt.subplots(1, len(models), figsize=(5.2 * len(models), 4.2), sharey=True, squeeze=False)
+    for axes, model in zip(panels[0], models, strict=True):
+        part = data[data["model"] == model]
+        common = {"x": "workload", "y": "latency_s", "hue": "system", "palette": COLOURS, "ax": axes}
+        sns.boxplot(part, **common, showfliers=False, fill=False, linewidth=1.2, legend=axes is panels[0][0])
+        sns.stripplot(part, **common, dodge=True, size=4, alpha=0.7, legend=False)
+        axes.set(title=model, xlabel="", ylabel="latency at the caller, s", yscale="log")
+        axes.tick_params(axis="x", rotation=30)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
+    panels[0][0].legend(title=None)
+    drawn.suptitle("Latency of a request, measured (loopback S3)")
+    drawn.tight_layout()
+    return drawn

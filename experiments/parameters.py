@@ -1,0 +1,72 @@
+"""What an experiment is run with: one file a scale, checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flstore.errors import InvalidParameterError
+
+HERE = Path(__file__).parent
+
+
+def load_scale(scale: str) -> dict[str, dict[str, Any]]:
+    """Parameters of every experiment at `scale`.
+
+    Parameters
+    ----------
+    scale : {"smoke", "laptop", "paper"}
+        How much is run.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such scale, or its file does not fit ``scales/schema.yaml``.
+
+    Examples
+    --------
+    >>> load_scale("smoke")["tab03"]["clients"]
+    250
+    """
+    path = HERE / "scales" / f"{scale}.yaml"
+    known = sorted(p.stem for p in path.parent.glob("*.yaml") if p.stem != "schema")
+    if scale not in known:
+        raise InvalidParameterError(f"There is no scale named {scale!r}. Known: {', '.join(known)}.")
+    parameters: dict[str, dict[str, Any]] = _read(path)
+    check_scale(parameters, path.name)
+    return parameters
+
+
+def check_scale(parameters: Any, name: str) -> None:
+    """Raise :class:`InvalidParameterError` when `parameters` (of the file `name`) do not fit the schema of scales."""
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(_read(HERE / "scales" / "schema.yaml"))
+    faults = [f"{'.'.join(map(str, e.path)) or 'the file'}: {e.message}" for e in validator.iter_errors(parameters)]
+    if faults:
+        raise InvalidParameterError(f"experiments/scales/{name} does not fit its schema: {'; '.join(faults)}")
+
+
+def check_notebook(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Raise :class:`InvalidParameterError` unless the `parameters` cell of `notebook` has every one of `parameters`.
+
+    Papermill itself only warns, and then runs with the notebook's defaults: a result under a wrong label.
+    """
+    import nbformat
+    import papermill
+
+    cells = nbformat.read(notebook, as_version=4).cells
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in cells):
+        raise InvalidParameterError(f"{notebook.name} has no cell with the tag 'parameters', so nothing can be set")
+    known = papermill.inspect_notebook(str(notebook))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise InvalidParameterError(
+            f"{notebook.name} has no parameter {', '.join(map(repr, unknown))}. Known: {', '.join(sorted(known))}."
+        )
+
+
+def _read(path: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,0 +1,5 @@
+"""What FLStore is compared with: the same requests and workload code, another path of the data."""
+
+from flstore.baselines.objstore import ObjStoreAgg
+
+__all__ = ["ObjStoreAgg"]

@@ -1,0 +1,187 @@
+"""What exists in one job, by the names that users gave: the bridge from names to the engine's integers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flstore.engine.state import State, View
+from flstore.errors import UpdateNotFoundError
+from flstore.types import NO_CLIENT, Ingested, IntArray, Key, KeySet, Kind
+
+if TYPE_CHECKING:
+    from flstore.persistence import ObjectStore
+
+
+class Names:
+    """Strings to consecutive integers and back."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._names: list[str] = []
+
+    def number(self, name: str) -> int:
+        """The integer of `name`, a new one for a new name."""
+        number = self._numbers.setdefault(name, len(self._names))
+        if number == len(self._names):
+            self._names.append(name)
+        return number
+
+    def find(self, name: str) -> int | None:
+        """The integer of `name`, None when it is unknown."""
+        return self._numbers.get(name)
+
+    def name(self, number: int) -> str:
+        """The name of an integer."""
+        return self._names[number]
+
+    def __iter__(self) -> Any:
+        return iter(self._names)
+
+
+class Catalogue:
+    """Rounds, clients, aggregates and metadata of one job, on top of an engine state.
+
+    Parameters
+    ----------
+    job : str
+        The job.
+    state : State
+        Where what exists is noted.
+    """
+
+    def __init__(self, job: str, state: State) -> None:
+        self.job = job
+        self.jobs = Names()
+        self.ids = Names()
+        self.number = self.jobs.number(job)
+        self.state = state
+
+    # --- what workloads ask (flstore.workloads.base.Catalogue) -------------------------------------------------------
+
+    def rounds(self) -> list[int]:
+        """All rounds with client updates, ascending."""
+        return list(self.state.rounds.get((self.number, Kind.UPDATE), []))
+
+    def clients(self, round: int) -> list[str]:
+        """Clients with an update in `round`, sorted."""
+        found = self._clients(Kind.UPDATE, round)
+        if not found:
+            raise UpdateNotFoundError(f"job {self.job!r} has no updates of round {round!r}; {self._rounds_in_words(round)}")
+        return found
+
+    def all_clients(self) -> list[str]:
+        """Every client that ever took part, sorted."""
+        seen = {c for slot, t in self.state.slots() if slot[1] is Kind.UPDATE for c in t.clients.tolist()}
+        return sorted(self.ids.name(c) for c in seen)
+
+    def rounds_of(self, client: str) -> list[int]:
+        """Rounds in which `client` took part, ascending."""
+        number = self.ids.find(client)
+        rounds = [] if number is None else self.state.participations(self.number, number)
+        if not rounds:
+            raise UpdateNotFoundError(f"job {self.job!r} has no client {client!r}; {self._clients_in_words(client)}")
+        return list(rounds)
+
+    def has_aggregate(self, round: int) -> bool:
+        """Whether the global model after `round` is stored."""
+        return View(self.state).aggregate(self.number, round)
+
+    def clients_with_metadata(self, round: int) -> list[str]:
+        """Clients with metadata in `round`, sorted."""
+        return self._clients(Kind.METADATA, round)
+
+    def rounds_with_metadata(self) -> list[int]:
+        """Rounds with metadata, ascending."""
+        return list(self.state.rounds.get((self.number, Kind.METADATA), []))
+
+    # --- keys -------------------------------------------------------------------------------------------------------
+
+    def key_sets(self, keys: Iterable[Key]) -> tuple[KeySet, ...]:
+        """Keys as key sets: one a round for updates and metadata, one for all aggregates."""
+        rounds: dict[tuple[Kind, int], list[int]] = {}
+        aggregates: list[int] = []
+        for key in keys:
+            if key.client is None:
+                aggregates.append(key.round)
+            else:
+                rounds.setdefault((key.kind, key.round), []).append(self.ids.number(key.client))
+        sets = [KeySet.of_round(self.number, kind, r, sorted(ids)) for (kind, r), ids in sorted(rounds.items())]
+        if aggregates:
+            sets.append(KeySet.of_client(self.number, Kind.AGGREGATE, NO_CLIENT, sorted(aggregates)))
+        return tuple(sets)
+
+    def keys(self, keys: KeySet) -> list[Key]:
+        """A key set as keys."""
+        return [Key(self.job, keys.kind, r, None if c == NO_CLIENT else self.ids.name(c)) for r, c in keys.pairs()]
+
+    def ingested(self, kind: Kind, round: int, sizes: dict[str | None, int]) -> Ingested:
+        """The event that objects of one kind and round arrived."""
+        if kind is Kind.AGGREGATE:
+            ids = [NO_CLIENT]
+        else:
+            ids = [self.ids.number(str(client)) for client in sizes]
+        keys = KeySet.of_round(self.number, kind, round, ids)
+        return Ingested(keys, np.fromiter(sizes.values(), dtype=np.int64, count=len(sizes)))
+
+    def size(self, key: Key) -> int:
+        """Bytes of an object, 0 when it does not exist."""
+        sizes: IntArray = View(self.state).size(self.key_sets([key])[0])
+        return int(sizes[0])
+
+    def has(self, key: Key) -> bool:
+        """Whether an object exists."""
+        if key.client is None:
+            return self.has_aggregate(key.round)
+        number = self.ids.find(key.client)
+        table = self.state.table((self.number, key.kind, key.round))
+        return number is not None and table is not None and bool(table.rows(np.array([number]))[0] >= 0)
+
+    # --- from the persistent store ----------------------------------------------------------------------------------
+
+    def read(self, objects: ObjectStore) -> list[Ingested]:
+        """List the job in the persistent store and note what exists; the listing is the truth.
+
+        Returns
+        -------
+        list of Ingested
+            What was found, as events; already noted in the state.
+        """
+        from flstore.persistence.values import metadata_size
+
+        events = []
+        for round, clients, aggregate_bytes, has_metadata in objects.listing(self.job):
+            if clients:
+                events.append(self.ingested(Kind.UPDATE, round, dict(clients)))
+            if aggregate_bytes is not None:
+                events.append(self.ingested(Kind.AGGREGATE, round, {None: aggregate_bytes}))
+            if has_metadata:
+                rows, _ = objects.get_metadata(self.job, round)
+                if rows:
+                    events.append(self.ingested(Kind.METADATA, round, {c: metadata_size(row) for c, row in rows.items()}))
+        for event in events:
+            self.state.register(event.keys, event.sizes)
+        return events
+
+    def _clients(self, kind: Kind, round: int) -> list[str]:
+        table = self.state.table((self.number, kind, round))
+        return [] if table is None else sorted(self.ids.name(c) for c in table.clients.tolist())
+
+    def _rounds_in_words(self, near: int) -> str:
+        rounds = self.rounds()
+        if not rounds:
+            return "nothing has been ingested yet"
+        nearest = sorted(sorted(rounds, key=lambda r: abs(r - near))[:3])
+        return f"nearest rounds: {', '.join(map(str, nearest))} ({len(rounds)} rounds, {rounds[0]} to {rounds[-1]})"
+
+    def _clients_in_words(self, near: str) -> str:
+        known = self.all_clients()
+        if not known:
+            return "nothing has been ingested yet"
+        close = difflib.get_close_matches(near, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        more = f" and {len(known) - 10} more" if len(known) > 10 else ""
+        return f"{hint}known: {', '.join(known[:10])}{more}"

@@ -1,0 +1,3 @@
+"""placeholder"""
+def text(s): return "status"
+def html(s): return "status"

@@ -1,0 +1,8 @@
+"""The Cache Engine: decides, and does no input or output (section 4.2 of the paper)."""
+
+from flstore.engine.core import reroute, step
+from flstore.engine.log import EventLog, fold
+from flstore.engine.state import State, View
+from flstore.engine.tracker import RequestRecord, Tracker
+
+__all__ = ["EventLog", "RequestRecord", "State", "Tracker", "View", "fold", "reroute", "step"]

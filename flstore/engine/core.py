@@ -1,0 +1,334 @@
+"""The transition function: one event and the state in, actions out.
+
+``step`` changes only the state that it is given (and what the policy remembers), does no input or output, reads no clock
+and draws no random number. The live store and the simulator both run it, and nothing else decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flstore.engine.placement import home, place
+from flstore.engine.state import FunctionState, State, View, Waiting
+from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.wants import Slot
+from flstore.errors import PolicyError
+from flstore.types import (
+    NO_CLIENT, Action, Counts, Drop, Event, FunctionJoined, FunctionLost, Group, Ingested, IntArray, KeySet, Kind, Load,
+    Loaded, LoadFailed, Refused, Requested, Run, Source, Unwant, Want,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from flstore.policies.base import Policy
+
+
+def step(state: State, policy: Policy, event: Event) -> list[Action]:
+    """Apply `event` and return what has to be done about it, in order.
+
+    Parameters
+    ----------
+    state : State
+        Changed in place.
+    policy : Policy
+        Asked once, after the event was noted, unless the event only reports on a load.
+    event : Event
+        What happened.
+
+    Returns
+    -------
+    list of Action
+        Drops, loads and refusals, then the run of a request.
+
+    Raises
+    ------
+    PolicyError
+        The policy raised, or returned something that is neither a want nor an unwant.
+    """
+    if isinstance(event, Loaded):
+        _mark_ready(state, event)
+        return []
+    counts = Counts()
+    drops: list[Action] = []
+    ingested: Slot | None = None
+    if isinstance(event, Ingested):
+        assert isinstance(event.keys.rounds, int)
+        drops = _refresh(state, event)
+        ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
+    elif isinstance(event, Requested):
+        counts = _classify(state, event.keys)
+        _revive(state, event.keys)
+    elif isinstance(event, LoadFailed):
+        _forget(state, event)
+    elif isinstance(event, FunctionJoined):
+        drops = _join(state, event)
+    elif isinstance(event, FunctionLost):
+        _lose(state, event)
+    actions = drops + _apply(state, _ask(policy, event, state), ingested)
+    if isinstance(event, Requested):
+        actions.append(reroute(state, event, counts))
+    return actions
+
+
+def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  # noqa: B008 (frozen)
+    """Choose the function for a request from what is held now; changes nothing.
+
+    The function that holds most of its bytes, or the emptiest one when nothing is held.
+    """
+    held: dict[int, list[KeySet]] = {}
+    weight: dict[int, int] = {}
+    missing: list[KeySet] = []
+    for keys in event.keys:
+        for (job, kind, round), table, clients, rows in state.resolve(keys):
+            where = table.function[rows] if table is not None else np.full(len(rows), NOWHERE)
+            where = np.where(rows >= 0, where, NOWHERE)
+            for f in np.unique(where).tolist():
+                part = _subset(job, kind, round, clients[where == f])
+                if f == NOWHERE:
+                    missing.append(part)
+                else:
+                    assert table is not None
+                    held.setdefault(f, []).append(part)
+                    weight[f] = weight.get(f, 0) + int(table.sizes[rows[where == f]].sum())
+    free = {f: s.free_bytes for f, s in state.functions.items()}
+    best = weight or free
+    function = max(best, key=lambda f: (best[f], -f), default=NOWHERE)
+    by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])
+    return Run(event.request, function, by_function, tuple(missing), counts)
+
+
+# --- asking the policy ----------------------------------------------------------------------------------------------
+
+
+def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant]:
+    try:
+        wants = list(policy.decide(event, View(state)))
+    except Exception as error:
+        raise PolicyError(f"policy {policy.name!r} raised {error!r} on {event}") from error
+    for want in wants:
+        if not isinstance(want, Want | Unwant):
+            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; only Want and Unwant are known")
+    return wants
+
+
+def _apply(state: State, wants: Iterable[Want | Unwant], ingested: Slot | None) -> list[Action]:
+    """Count the wants, drop what nobody wants any more, then find room for what is newly wanted."""
+    touched: list[tuple[Slot, IntArray]] = []
+    actions: list[Action] = []
+    for want in wants:
+        if isinstance(want, Want):
+            actions += _count_want(state, want, ingested)
+        else:
+            touched += _count_unwant(state, want)
+    actions += _drop(state, touched)
+    if state.waiting:
+        actions += _fill(state)
+    return actions
+
+
+def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]:
+    refused: list[Action] = []
+    for slot, table, clients, rows in state.resolve(want.keys):
+        unknown = rows < 0
+        if unknown.any() or table is None:
+            refused.append(Refused(_subset(*slot, clients[unknown]), "there is no such object"))
+            rows = rows[~unknown]
+            if table is None or not len(rows):
+                continue
+        new = state.ledger.add(want.owner, slot, rows)
+        table.wants[new] += 1
+        homeless = new[table.function[new] == NOWHERE]
+        if len(homeless):
+            state.sequence += 1
+            waiting = Waiting(want.priority, state.sequence, want.group, slot, homeless, ingested=slot == ingested)
+            state.waiting.append(waiting)
+    return refused
+
+
+def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
+    if unwant.keys is None:
+        removed = state.ledger.remove_all(unwant.owner)
+    else:
+        removed = [
+            (slot, state.ledger.remove(unwant.owner, slot, rows))
+            for slot, table, _, rows in state.resolve(unwant.keys)
+            if table is not None
+        ]
+    for slot, rows in removed:
+        table = state.table(slot)
+        assert table is not None
+        table.wants[rows] -= 1
+    return removed
+
+
+# --- room -----------------------------------------------------------------------------------------------------------
+
+
+def _drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
+    actions: list[Action] = []
+    for slot, rows in touched:
+        table = state.table(slot)
+        assert table is not None
+        gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
+        for f in np.unique(table.function[gone]).tolist():
+            part = gone[table.function[gone] == f]
+            state.functions[f].used_bytes -= int(table.sizes[part].sum())
+            table.function[part] = NOWHERE
+            table.ready[part] = False
+            actions.append(Drop(f, _subset(*slot, table.clients[part]), state.generation))
+    return actions
+
+
+def _fill(state: State) -> list[Action]:
+    """Place what waits, the most urgent first; what finds no room goes on waiting."""
+    actions: list[Action] = []
+    left: list[Waiting] = []
+    for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
+        table = state.table(item.slot)
+        assert table is not None
+        rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
+        if not len(rows):
+            continue
+        placed = place(state, table.sizes[rows], home(state, item.slot, item.group, int(rows[0])))
+        for f in np.unique(placed[placed != NOWHERE]).tolist():
+            actions.append(_load(state, table, item, rows[placed == f], f))
+        homeless = rows[placed == NOWHERE]
+        if len(homeless):
+            if not item.refused:
+                actions.append(Refused(_subset(*item.slot, table.clients[homeless]), _why(state, table, homeless)))
+            left.append(Waiting(item.priority, item.order, item.group, item.slot, homeless, refused=True))
+    state.waiting = left
+    return actions
+
+
+def _load(state: State, table: RoundTable, item: Waiting, rows: IntArray, function: int) -> Load:
+    state.generation += 1
+    size = int(table.sizes[rows].sum())
+    state.functions[function].used_bytes += size
+    table.function[rows] = function
+    table.generation[rows] = state.generation
+    table.ready[rows] = state.instant
+    source = Source.INGEST if item.ingested else Source.STORE
+    keys = _subset(*item.slot, table.clients[rows])
+    return Load(function, keys, source, size, state.generation, item.priority)
+
+
+def _why(state: State, table: RoundTable, rows: IntArray) -> str:
+    if not state.functions:
+        return "no function is alive"
+    largest = max(f.capacity_bytes for f in state.functions.values())
+    biggest = int(table.sizes[rows].max())
+    if biggest > largest:
+        return f"an object of {biggest} bytes is larger than the largest function ({largest} bytes)"
+    free = sum(f.free_bytes for f in state.functions.values())
+    return f"no room: {int(table.sizes[rows].sum())} bytes wanted, {free} bytes free"
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def _refresh(state: State, event: Ingested) -> list[Action]:
+    """Register what arrived; what is already held (metadata that grew) is loaded anew where it sits."""
+    state.register(event.keys, event.sizes)
+    actions: list[Action] = []
+    for slot, table, _, rows in state.resolve(event.keys):
+        assert table is not None
+        held = rows[table.function[rows] != NOWHERE]
+        for f in np.unique(table.function[held]).tolist():
+            part = held[table.function[held] == f]
+            state.functions[f].used_bytes -= int(table.sizes[part].sum())
+            actions.append(_load(state, table, Waiting(0, 0, Group.ROUND, slot, part, ingested=True), part, f))
+    return actions
+
+
+def _classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
+    """How each key stands before the event: hit, late hit (still loading) or miss. The same rule for every policy."""
+    hits = late = misses = 0
+    for keys in key_sets:
+        for _, table, _, rows in state.resolve(keys):
+            if table is None:
+                misses += len(rows)
+                continue
+            held = (rows >= 0) & (table.function[rows] != NOWHERE)
+            ready = held & table.ready[rows]
+            hits += int(ready.sum())
+            late += int(held.sum()) - int(ready.sum())
+            misses += len(rows) - int(held.sum())
+    return Counts(hits, late, misses)
+
+
+def _mark_ready(state: State, event: Loaded) -> None:
+    for _, table, _, rows in state.resolve(event.keys):
+        if table is not None:
+            rows = rows[rows >= 0]
+            current = (table.function[rows] == event.function) & (table.generation[rows] == event.generation)
+            table.ready[rows[current]] = True
+
+
+def _forget(state: State, event: LoadFailed) -> None:
+    """The function does not have these. They stay wanted, and are loaded anew when somebody asks for them."""
+    for _, table, _, rows in state.resolve(event.keys):
+        if table is None or event.function not in state.functions:
+            continue
+        rows = rows[rows >= 0]
+        rows = rows[table.function[rows] == event.function]
+        state.functions[event.function].used_bytes -= int(table.sizes[rows].sum())
+        table.function[rows] = NOWHERE
+        table.ready[rows] = False
+
+
+def _revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
+    """Requested, wanted, but not held (a load failed, or there was no room): try again."""
+    for keys in key_sets:
+        for slot, table, _, rows in state.resolve(keys):
+            if table is None:
+                continue
+            rows = rows[rows >= 0]
+            rows = rows[(table.wants[rows] > 0) & (table.function[rows] == NOWHERE)]
+            if len(rows) and not any(w.slot == slot and np.isin(rows, w.rows).all() for w in state.waiting):
+                state.sequence += 1
+                state.waiting.append(Waiting(1, state.sequence, Group.ROUND, slot, rows))
+
+
+def _join(state: State, event: FunctionJoined) -> list[Action]:
+    """A function comes with what it holds: wanted objects that nobody else has are kept, the rest is dropped."""
+    if event.function in state.functions:
+        _lose(state, FunctionLost(event.function))
+    function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
+    actions: list[Action] = []
+    for keys, _ in event.holds:
+        for slot, table, clients, rows in state.resolve(keys):
+            adopt = np.zeros(len(rows), dtype=np.bool_)
+            if table is not None:
+                adopt = (rows >= 0) & (table.wants[rows] > 0) & (table.function[rows] == NOWHERE)
+                kept = rows[adopt]
+                function.used_bytes += int(table.sizes[kept].sum())
+                table.function[kept] = event.function
+                table.generation[kept] = 0
+                table.ready[kept] = True
+            if not adopt.all():
+                actions.append(Drop(event.function, _subset(*slot, clients[~adopt]), state.generation))
+    return actions
+
+
+def _lose(state: State, event: FunctionLost) -> None:
+    """All that the function held is wanted elsewhere now. Late news of an earlier incarnation changes nothing."""
+    known = state.functions.get(event.function)
+    if known is None or (event.incarnation and event.incarnation != known.incarnation):
+        return
+    del state.functions[event.function]
+    for slot, table in state.slots():
+        rows = np.flatnonzero(table.function == event.function)
+        if len(rows):
+            table.function[rows] = NOWHERE
+            table.ready[rows] = False
+            state.sequence += 1
+            state.waiting.append(Waiting(0, state.sequence, Group.ROUND, slot, rows))
+
+
+def _subset(job: int, kind: Kind, round: int, clients: IntArray) -> KeySet:
+    if len(clients) == 1 and int(clients[0]) == NO_CLIENT:
+        return KeySet.of_client(job, kind, NO_CLIENT, [round])
+    return KeySet(job, kind, round, clients)

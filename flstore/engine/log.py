@@ -1,0 +1,198 @@
+"""The event log: what the engine was told, in order, with a digest of what it decided.
+
+Folding a log through :func:`flstore.engine.step` again must give the same digests; that is how a live run is checked
+against the rules, and how the simulator is known to decide as the live store does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+import xxhash
+
+from flstore.engine.core import step
+from flstore.engine.state import State
+from flstore.errors import InvalidParameterError
+from flstore.types import (
+    Action, Drop, Event, FunctionJoined, FunctionLost, Ingested, KeySet, Kind, Load, Loaded, LoadFailed, PolicyClass,
+    Refused, Requested, Run,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from flstore.policies.base import Policy
+
+FORMAT = 1
+
+
+def digest(event: Event, actions: Iterable[Action]) -> str:
+    """16 hex digits over an event and the actions that it led to, the same on every machine.
+
+    Hit counts are no part of it: they depend on when loads were done, decisions do not.
+    """
+    body = [_event_values(event), [_action_values(a) for a in actions]]
+    return xxhash.xxh3_64_hexdigest(msgpack.packb(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event as it was applied, and the digest of its actions."""
+
+    event: Event
+    digest: str
+
+
+@dataclass
+class EventLog:
+    """All events of one engine since it started.
+
+    Parameters
+    ----------
+    header : dict
+        Versions, policy name and parameters, seed: what is needed to build the same engine again.
+    initial : list of Ingested
+        What existed before the first event (a root that was opened again).
+    """
+
+    header: dict[str, Any] = field(default_factory=dict)
+    initial: list[Ingested] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+
+    def append(self, event: Event, actions: Iterable[Action]) -> None:
+        """Add an applied event."""
+        self.entries.append(Entry(event, digest(event, actions)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def start(self, *, instant: bool = False) -> State:
+        """The state before the first event."""
+        state = State(instant=instant)
+        for event in self.initial:
+            state.register(event.keys, event.sizes)
+        return state
+
+    def decisions(self) -> list[Entry]:
+        """The entries that a replay needs: functions, ingests and requests, without the reports on loads."""
+        return [e for e in self.entries if not isinstance(e.event, Loaded | LoadFailed)]
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON lines: the header, then the initial state, then one line an event."""
+        lines = [{"format": FORMAT, **self.header}, [_event_values(e) for e in self.initial]]
+        with open(path, "w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line) + "\n")
+            for entry in self.entries:
+                file.write(json.dumps({"event": _event_values(entry.event), "digest": entry.digest}) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> EventLog:
+        """Read a log that :meth:`save` wrote.
+
+        Raises
+        ------
+        InvalidParameterError
+            The file is no event log of this format.
+        """
+        try:
+            lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+            header, initial = lines[0], [_event(v) for v in lines[1]]
+            entries = [Entry(_event(line["event"]), line["digest"]) for line in lines[2:]]
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise InvalidParameterError(f"{path} is not an event log: {error!r}") from error
+        if header.pop("format", None) != FORMAT:
+            raise InvalidParameterError(f"{path} is an event log of another format; this version reads format {FORMAT}")
+        return cls(header, [e for e in initial if isinstance(e, Ingested)], entries)
+
+
+def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tuple[State, list[int]]:
+    """Apply a log to a fresh engine.
+
+    Parameters
+    ----------
+    log : EventLog
+        What to apply.
+    policy : Policy
+        A fresh policy of the same kind and parameters.
+    decisions_only : bool
+        Leave out the reports on loads: a run without failures must decide the same without them.
+
+    Returns
+    -------
+    (State, list of int)
+        The final state, and the positions (in the entries applied) whose digest differs.
+    """
+    state = log.start()
+    differing = []
+    for i, entry in enumerate(log.decisions() if decisions_only else log.entries):
+        if digest(entry.event, step(state, policy, entry.event)) != entry.digest:
+            differing.append(i)
+    return state, differing
+
+
+# --- events and actions as plain values -----------------------------------------------------------------------------
+
+
+def _event_values(event: Event) -> list[Any]:
+    match event:
+        case Ingested(keys, sizes):
+            return ["ingested", keys.canonical(), sizes.tolist()]
+        case Requested(request, job, workload, policy_class, round, client, keys):
+            return ["requested", request, job, workload, str(policy_class), round, client, [k.canonical() for k in keys]]
+        case Loaded(function, keys, generation):
+            return ["loaded", function, keys.canonical(), generation]
+        case LoadFailed(function, keys, reason):
+            return ["load_failed", function, keys.canonical(), reason]
+        case FunctionJoined(function, capacity, incarnation, holds):
+            return ["joined", function, capacity, incarnation, [[k.canonical(), s.tolist()] for k, s in holds]]
+        case FunctionLost(function, incarnation):
+            return ["lost", function, incarnation]
+    raise TypeError(f"not an event: {event!r}")
+
+
+def _event(values: list[Any]) -> Event:
+    name, *rest = values
+    match name:
+        case "ingested":
+            return Ingested(_key_set(rest[0]), np.asarray(rest[1], dtype=np.int64))
+        case "requested":
+            request, job, workload, policy_class, round, client, keys = rest
+            parts = tuple(_key_set(k) for k in keys)
+            return Requested(request, job, workload, PolicyClass(policy_class), round, client, parts)
+        case "loaded":
+            return Loaded(rest[0], _key_set(rest[1]), rest[2])
+        case "load_failed":
+            return LoadFailed(rest[0], _key_set(rest[1]), rest[2])
+        case "joined":
+            holds = tuple((_key_set(k), np.asarray(s, dtype=np.int64)) for k, s in rest[3])
+            return FunctionJoined(rest[0], rest[1], rest[2], holds)
+        case "lost":
+            return FunctionLost(*rest)
+    raise ValueError(f"unknown event {name!r}")
+
+
+def _key_set(values: list[Any]) -> KeySet:
+    job, kind, rounds, clients = values
+    vector = lambda v: np.asarray(v, dtype=np.int64) if isinstance(v, list | tuple) else v  # noqa: E731
+    return KeySet(job, Kind(kind), vector(rounds), vector(clients))
+
+
+def _action_values(action: Action) -> list[Any]:
+    match action:
+        case Load(function, keys, source, size, generation, priority):
+            return ["load", function, keys.canonical(), str(source), size, generation, priority]
+        case Drop(function, keys, generation):
+            return ["drop", function, keys.canonical(), generation]
+        case Run(request, function, held, missing, _):
+            return ["run", request, function, [[f, k.canonical()] for f, k in held], [k.canonical() for k in missing]]
+        case Refused(keys, reason):
+            return ["refused", keys.canonical(), reason]
+    raise TypeError(f"not an action: {action!r}")

@@ -1,0 +1,221 @@
+"""The state that the engine decides on, and the view of it that policies get.
+
+Logical, never physical: an object counts as held from the decision to load it, and capacity is counted in logical bytes.
+So decisions depend on the order of ingests and requests alone, not on how fast anything moved.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.wants import Slot, WantLedger
+from flstore.types import NO_CLIENT, Group, IntArray, KeySet, Kind
+
+
+@dataclass(slots=True)
+class FunctionState:
+    """One cache function as the engine sees it."""
+
+    capacity_bytes: int
+    incarnation: str = ""
+    used_bytes: int = 0
+
+    @property
+    def free_bytes(self) -> int:
+        """Logical bytes that are left."""
+        return self.capacity_bytes - self.used_bytes
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Wanted objects that found no room."""
+
+    priority: int
+    order: int
+    group: Group
+    slot: Slot
+    rows: IntArray
+    refused: bool = False
+    ingested: bool = False
+
+
+class State:
+    """All that the engine knows. Only :func:`flstore.engine.step` changes it.
+
+    Parameters
+    ----------
+    instant : bool
+        Loads are ready as soon as they are decided (the simulator without time).
+    """
+
+    def __init__(self, *, instant: bool = False) -> None:
+        self.instant = instant
+        self.functions: dict[int, FunctionState] = {}
+        self.tables: dict[tuple[int, Kind], dict[int, RoundTable]] = {}
+        self.rounds: dict[tuple[int, Kind], list[int]] = {}
+        self.ledger = WantLedger()
+        self.waiting: list[Waiting] = []
+        self.generation = 0
+        self.sequence = 0
+        self._chains: dict[tuple[int, int], list[int]] = {}
+        self._chained: dict[int, set[int]] = {}
+
+    # --- look-up --------------------------------------------------------------------------------------------------
+
+    def table(self, slot: Slot) -> RoundTable | None:
+        """The table at `slot`, or None."""
+        return self.tables.get((slot[0], slot[1]), {}).get(slot[2])
+
+    def slots(self) -> Iterator[tuple[Slot, RoundTable]]:
+        """Every table with its address, in a fixed order."""
+        for (job, kind), tables in self.tables.items():
+            for round in self.rounds[job, kind]:
+                yield (job, kind, round), tables[round]
+
+    def resolve(self, keys: KeySet) -> Iterator[tuple[Slot, RoundTable | None, IntArray, IntArray]]:
+        """Yield (slot, table, clients, rows) for each round of `keys`; a row of -1 is unknown."""
+        for round, clients in keys.by_round():
+            slot = (keys.job, keys.kind, round)
+            table = self.table(slot)
+            rows = table.rows(clients) if table is not None else np.full(len(clients), -1, dtype=np.int64)
+            yield slot, table, clients, rows
+
+    def participations(self, job: int, client: int) -> list[int]:
+        """Rounds with an update of `client`, ascending. Built on first use, kept up to date from then on."""
+        chain = self._chains.get((job, client))
+        if chain is None:
+            who = np.array([client], dtype=np.int64)
+            tables = self.tables.get((job, Kind.UPDATE), {})
+            chain = [r for r in self.rounds.get((job, Kind.UPDATE), []) if tables[r].rows(who)[0] >= 0]
+            self._chains[job, client] = chain
+            self._chained.setdefault(job, set()).add(client)
+        return chain
+
+    def holdings(self) -> dict[int, dict[Slot, IntArray]]:
+        """For each function the clients of each slot that it holds: what an inventory should find."""
+        found: dict[int, dict[Slot, IntArray]] = {f: {} for f in self.functions}
+        for slot, table in self.slots():
+            for f in np.unique(table.function[table.function != NOWHERE]).tolist():
+                found[f][slot] = np.sort(table.clients[table.function == f])
+        return found
+
+    # --- change (used by core) ------------------------------------------------------------------------------------
+
+    def register(self, keys: KeySet, sizes: IntArray) -> None:
+        """Note that objects exist. Known ones get their new size (metadata grows as a round goes on)."""
+        if not isinstance(keys.rounds, int):
+            raise TypeError("objects are ingested round by round")
+        slot = (keys.job, keys.kind, keys.rounds)
+        tables = self.tables.setdefault((keys.job, keys.kind), {})
+        table = tables.get(keys.rounds)
+        if table is None:
+            table = tables[keys.rounds] = RoundTable()
+            bisect.insort(self.rounds.setdefault((keys.job, keys.kind), []), keys.rounds)
+        clients = keys.clients
+        assert isinstance(clients, np.ndarray)
+        rows = table.rows(clients)
+        new = rows < 0
+        if new.any():
+            table.add(clients[new], sizes[new])
+            if slot[1] is Kind.UPDATE:
+                self._extend_chains(slot[0], slot[2], clients[new])
+        for row, size in zip(rows[~new].tolist(), sizes[~new].tolist(), strict=True):
+            if table.function[row] != NOWHERE:
+                self.functions[int(table.function[row])].used_bytes += size - int(table.sizes[row])
+            table.sizes[row] = size
+
+    def _extend_chains(self, job: int, round: int, clients: IntArray) -> None:
+        chained = self._chained.get(job)
+        if chained:
+            for client in chained.intersection(clients.tolist()):
+                bisect.insort(self._chains[job, client], round)
+
+
+class View:
+    """What a policy may see of the state: what exists and what is held, in logical terms."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def latest(self, job: int, kind: Kind = Kind.UPDATE) -> int | None:
+        """The newest round with objects of `kind`."""
+        rounds = self._state.rounds.get((job, kind))
+        return rounds[-1] if rounds else None
+
+    def rounds(self, job: int, first: int, last: int, kind: Kind = Kind.UPDATE) -> list[int]:
+        """Existing rounds from `first` to `last`, both included, ascending."""
+        rounds = self._state.rounds.get((job, kind), [])
+        return rounds[bisect.bisect_left(rounds, first) : bisect.bisect_right(rounds, last)]
+
+    def newest(self, job: int, count: int, kind: Kind) -> list[int]:
+        """The last `count` rounds that exist, ascending."""
+        return self._state.rounds.get((job, kind), [])[-count:]
+
+    def next_round(self, job: int, round: int) -> int | None:
+        """The first existing round after `round`."""
+        rounds = self._state.rounds.get((job, Kind.UPDATE), [])
+        at = bisect.bisect_right(rounds, round)
+        return rounds[at] if at < len(rounds) else None
+
+    def jobs(self, kind: Kind) -> list[int]:
+        """Jobs that have objects of `kind`."""
+        return [job for job, k in self._state.rounds if k is kind]
+
+    def participants(self, job: int, round: int, kind: Kind = Kind.UPDATE) -> IntArray:
+        """Clients with an object of `kind` in `round`. Not to be changed."""
+        table = self._state.table((job, kind, round))
+        return table.clients if table is not None else np.empty(0, dtype=np.int64)
+
+    def next_participation(self, job: int, client: int, round: int) -> int | None:
+        """The first round after `round` in which `client` took part."""
+        chain = self._state.participations(job, client)
+        at = bisect.bisect_right(chain, round)
+        return chain[at] if at < len(chain) else None
+
+    def previous_participation(self, job: int, client: int, round: int) -> int | None:
+        """The last round before `round` in which `client` took part."""
+        chain = self._state.participations(job, client)
+        at = bisect.bisect_left(chain, round)
+        return chain[at - 1] if at > 0 else None
+
+    def held(self, keys: KeySet) -> NDArray[np.bool_]:
+        """Whether each object is held by a function, ready or not."""
+        parts = [
+            (rows >= 0) & (table.function[rows] != NOWHERE) if table is not None else np.zeros(len(rows), dtype=np.bool_)
+            for _, table, _, rows in self._state.resolve(keys)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+    def size(self, keys: KeySet) -> IntArray:
+        """Bytes of each object; 0 where it does not exist."""
+        parts = [
+            np.where(rows >= 0, table.sizes[rows], 0) if table is not None else np.zeros(len(rows), dtype=np.int64)
+            for _, table, _, rows in self._state.resolve(keys)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def aggregate(self, job: int, round: int) -> bool:
+        """Whether the aggregate of `round` exists."""
+        table = self._state.table((job, Kind.AGGREGATE, round))
+        return table is not None and NO_CLIENT in table.clients
+
+    @property
+    def free_bytes(self) -> int:
+        """Logical bytes that all functions together have left."""
+        return sum(f.free_bytes for f in self._state.functions.values())
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Logical bytes of all functions together."""
+        return sum(f.capacity_bytes for f in self._state.functions.values())
+
+    @property
+    def largest_function_bytes(self) -> int:
+        """Capacity of the largest function: no object above it can be held."""
+        return max((f.capacity_bytes for f in self._state.functions.values()), default=0)

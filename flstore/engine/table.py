@@ -1,0 +1,66 @@
+"""What the index knows of the objects of one kind in one round: parallel arrays, one row an object."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flstore.types import IntArray
+
+NOWHERE = -1
+"""The function column of an object that no function holds."""
+
+
+class RoundTable:
+    """Rows in order of arrival, looked up through a sorted copy of the client column.
+
+    Attributes
+    ----------
+    clients : ndarray of int64, shape (n,)
+        Interned client ids.
+    sizes : ndarray of int64, shape (n,)
+        Bytes.
+    wants : ndarray of int32, shape (n,)
+        How many owners want the object. It is held while this is positive and there is room.
+    function : ndarray of int64, shape (n,)
+        The function that holds it (from the decision to load it on), or ``NOWHERE``.
+    generation : ndarray of int64, shape (n,)
+        The number of the load that put it there.
+    ready : ndarray of bool, shape (n,)
+        Whether that load is done.
+    """
+
+    __slots__ = ("_order", "clients", "function", "generation", "ready", "sizes", "wants")
+
+    def __init__(self) -> None:
+        self.clients: IntArray = np.empty(0, dtype=np.int64)
+        self.sizes: IntArray = np.empty(0, dtype=np.int64)
+        self.wants: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self.function: IntArray = np.empty(0, dtype=np.int64)
+        self.generation: IntArray = np.empty(0, dtype=np.int64)
+        self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        self._order: IntArray | None = None
+
+    def rows(self, clients: IntArray) -> IntArray:
+        """Row of each client, -1 where the round has none."""
+        n = len(self.clients)
+        if clients is self.clients:  # the whole round, as View.participants hands it out
+            return np.arange(n)
+        if n == 0:
+            return np.full(len(clients), -1, dtype=np.int64)
+        if self._order is None:
+            self._order = np.argsort(self.clients, kind="stable")
+        place = np.searchsorted(self.clients, clients, sorter=self._order)
+        rows: IntArray = self._order[np.minimum(place, n - 1)]
+        return np.where(self.clients[rows] == clients, rows, -1)
+
+    def add(self, clients: IntArray, sizes: IntArray) -> None:
+        """Append new rows, held nowhere. The caller has made sure that they are new."""
+        n = len(clients)
+        self.clients = np.concatenate([self.clients, clients])
+        self.sizes = np.concatenate([self.sizes, sizes])
+        self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
+        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
+        self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
+        self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
+        self._order = None

@@ -1,0 +1,58 @@
+"""Who wants what: makes wanting twice the same as wanting once, and lets an owner withdraw all that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TypeAlias
+
+import numpy as np
+
+from flstore.types import IntArray, Kind
+
+Slot: TypeAlias = tuple[int, Kind, int]
+"""(job, kind, round): the address of one table."""
+
+_NONE: IntArray = np.empty(0, dtype=np.int64)
+
+
+class WantLedger:
+    """For each owner the rows that it wants, by slot."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Hashable, dict[Slot, IntArray]] = {}
+
+    def add(self, owner: Hashable, slot: Slot, rows: IntArray) -> IntArray:
+        """Note that `owner` wants `rows`; return those that it did not want before."""
+        slots = self._rows.setdefault(owner, {})
+        known = slots.get(slot)
+        if known is None:
+            slots[slot] = rows
+            return rows
+        new: IntArray = rows[~np.isin(rows, known)]
+        if len(new):
+            slots[slot] = np.concatenate([known, new])
+        return new
+
+    def remove(self, owner: Hashable, slot: Slot, rows: IntArray) -> IntArray:
+        """Note that `owner` no longer wants `rows`; return those that it did want."""
+        slots = self._rows.get(owner, {})
+        known = slots.get(slot)
+        if known is None:
+            return _NONE
+        gone = np.isin(known, rows)
+        if gone.all():
+            del slots[slot]
+            if not slots:
+                del self._rows[owner]
+        else:
+            slots[slot] = known[~gone]
+        removed: IntArray = known[gone]
+        return removed
+
+    def remove_all(self, owner: Hashable) -> list[tuple[Slot, IntArray]]:
+        """Forget `owner`; return all that it wanted."""
+        return list(self._rows.pop(owner, {}).items())
+
+    def owners(self) -> list[Hashable]:
+        """Everybody who wants something."""
+        return list(self._rows)

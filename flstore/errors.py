@@ -1,0 +1,103 @@
+"""Every error that FLStore raises on purpose.
+
+Each derives from :class:`FLStoreError` and, where one fits, from the builtin that Python code would expect. Messages
+name the value that was wrong, the limit it met and the way out. All of them survive pickling, because they travel
+between processes: their constructors take the message alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FLStoreError(Exception):
+    """Base of all errors of this package."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of the message.
+        return str(self.args[0]) if self.args else ""
+
+
+class InvalidIdError(FLStoreError, ValueError):
+    """A job or client id that cannot name an object (empty, or too long once encoded)."""
+
+
+class InvalidUpdateError(FLStoreError, ValueError):
+    """Tensors that cannot be a client update, or that differ from their round. Nothing of the call was kept."""
+
+
+class InvalidParameterError(FLStoreError, ValueError):
+    """A parameter of a workload, policy, trace or store that is unknown or out of range."""
+
+
+class UnknownNameError(FLStoreError, KeyError):
+    """No workload, policy or model has this name; the message lists those that exist and the nearest one."""
+
+    @classmethod
+    def of(cls, what: str, name: str, known: Iterable[str]) -> UnknownNameError:
+        """Build the message for an unknown `name` of a `what` (``"workload"``, ``"policy"``, ...)."""
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return cls(f"There is no {what} named {name!r}.{hint} Known: {', '.join(names)}.")
+
+
+class UpdateNotFoundError(FLStoreError, KeyError):
+    """A round, client update, aggregate or metadata that neither memory nor the persistent store holds."""
+
+
+class UpdateExistsError(FLStoreError, FileExistsError):
+    """Another update is stored under the same (job, round, client). The stored one is untouched."""
+
+
+class StoreError(FLStoreError, OSError):
+    """The persistent store could not be read or written. May be retried."""
+
+
+class CorruptObjectError(StoreError):
+    """A stored object whose bytes are not those that were written (torn, truncated or altered)."""
+
+
+class CapacityError(FLStoreError, MemoryError):
+    """Data that does not fit the memory of a cache function. What was ingested is in the persistent store all the same."""
+
+
+class FunctionLostError(FLStoreError, ConnectionError):
+    """A cache function went away while it was needed, and no other could take over. May be retried."""
+
+
+class RequestTimeoutError(FLStoreError, TimeoutError):
+    """A request was not answered by its deadline. It may still be running on a function."""
+
+
+class RequestError(FLStoreError, RuntimeError):
+    """A workload raised while it ran on a cache function; the message holds what it said."""
+
+
+class StoreClosedError(FLStoreError, RuntimeError):
+    """The store was closed; open it again to go on."""
+
+
+class PolicyError(FLStoreError, RuntimeError):
+    """A caching policy raised or asked for something impossible; names the event that caused it."""
+
+
+class OptionalDependencyError(FLStoreError, ImportError):
+    """A package that this feature needs is not installed; the message says how to install it."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, feature: str) -> OptionalDependencyError:
+        """Say that `feature` needs `package`, which comes with the extra `extra`."""
+        return cls(f'{feature} needs the package {package!r}: pip install "flstore[{extra}]"')
+
+
+# Names by which an error crosses from a cache function back to its caller (never as a pickle).
+BY_NAME: dict[str, type[FLStoreError]] = {
+    cls.__name__: cls
+    for cls in (
+        InvalidIdError, InvalidUpdateError, InvalidParameterError, UnknownNameError, UpdateNotFoundError,
+        UpdateExistsError, StoreError, CorruptObjectError, CapacityError, FunctionLostError, RequestError, RequestTimeoutError,
+        StoreClosedError, PolicyError, OptionalDependencyError,
+    )
+}  # fmt: skip

@@ -1,0 +1,293 @@
+"""A small real Flower app: digits, four networks, FedAvg or any other strategy, in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord, RecordDict
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg, Result
+from numpy.typing import NDArray
+
+from flstore.errors import InvalidParameterError
+from flstore.federated.client import client_app, load_record, score
+from flstore.federated.data import CLASSES, Digits, digits
+from flstore.federated.grid import LocalGrid
+from flstore.federated.models import build
+from flstore.federated.npy import decode_npy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from flwr.serverapp.strategy import Strategy
+    from tqdm import tqdm
+
+BATCH_SIZE = 16
+EPOCHS = 2
+
+_MOST_THREADS = 4
+"""Batches of 16 small images keep no more processors busy than this."""
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class RunHistory:
+    """What a training run came to. Position 0 of the sequences is the model that training started from.
+
+    Attributes
+    ----------
+    model : str
+        Name of the network.
+    accuracy, loss : tuple of float, rounds + 1 values
+        Of the global model on the 360 held-out images: the share that it gets right, the mean cross entropy.
+    train_loss : tuple of float, rounds + 1 values
+        Mean over the round's clients, weighted by their samples; NaN at 0 and for a round without a valid reply.
+    seconds : tuple of float, rounds + 1 values
+        Wall seconds of the round, evaluation and observation included; at 0 the first evaluation alone.
+    arrays : dict of str to ndarray
+        The final global model; read-only.
+    """
+
+    model: str
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+    train_loss: tuple[float, ...]
+    seconds: tuple[float, ...]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def frame(self) -> pd.DataFrame:
+        """One row a round, with the columns accuracy, loss, train_loss and seconds."""
+        import pandas as pd
+
+        columns = {name: getattr(self, name) for name in ("accuracy", "loss", "train_loss", "seconds")}
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(self.accuracy), name="round"))
+
+    def __repr__(self) -> str:
+        return (
+            f"RunHistory({self.model}: accuracy {self.accuracy[0]:.2f} -> {self.accuracy[-1]:.2f} in "
+            f"{len(self.accuracy) - 1} rounds, {sum(self.seconds):.1f} s)"
+        )
+
+
+def run(
+    model: str = "resnet18",
+    rounds: int = 8,
+    clients: int = 50,
+    per_round: int = 10,
+    lr: float = 0.05,
+    alpha: float = 1.0,
+    seed: int = 0,
+    max_batches: int | None = None,
+    store: Any = None,
+    strategy: Strategy | None = None,
+    progress: bool = True,
+) -> RunHistory:
+    """Train a network on the digits, federated over clients in this process, and record it in a store.
+
+    Equal arguments choose the same clients and the same batches; on the same machine with the same number of threads
+    the models are equal too.
+
+    Parameters
+    ----------
+    model : str
+        One of ``flstore.federated.MODELS``.
+    rounds : int
+        Rounds of training.
+    clients : int
+        Number of clients that share the 1437 training images. Their ids are "0", "1", ...
+    per_round : int
+        Clients that train in a round. Has no effect with a `strategy` of your own.
+    lr : float
+        Learning rate of the clients' SGD (no momentum, batches of about 16, two passes over their images).
+    alpha : float
+        Dirichlet concentration of the split over clients.
+    seed : int
+        Seed of the split, the initial weights, the choice of clients and their batches.
+    max_batches : int, optional
+        At most so many batches a client and round, for quick looks.
+    store : FLStore, optional
+        Observes the run. Flush it to wait until everything is stored.
+    strategy : flwr.serverapp.strategy.Strategy, optional
+        Instead of ``FedAvg``.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    RunHistory
+
+    Raises
+    ------
+    InvalidParameterError
+        A number out of range.
+    UnknownNameError
+        No model has this name.
+
+    Examples
+    --------
+    >>> run("mobilenet_v3_small", rounds=1, per_round=2, max_batches=1, progress=False).model
+    'mobilenet_v3_small'
+    """
+    _check(rounds, clients, per_round, lr, max_batches)
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    data = digits(clients, float(alpha), seed)
+    network = build(model, num_classes=CLASSES, seed=seed)
+    config: dict[str, Any] = {
+        "model": model,
+        "lr": float(lr),
+        "batch-size": BATCH_SIZE,
+        "epochs": EPOCHS,
+        "seed": seed,
+        "alpha": float(alpha),
+    }
+    if max_batches is not None:
+        config["max-batches"] = max_batches
+    strategy = _fedavg(clients, per_round) if strategy is None else strategy
+    if store is not None:
+        strategy = store.observe(strategy)
+    with ExitStack() as stack:
+        for scope in (_quiet(), _threads(), _seeded_sampling(strategy, seed)):
+            stack.enter_context(scope)
+        grid = stack.enter_context(LocalGrid(client_app(), clients))
+        bar = stack.enter_context(_bar(model, rounds, progress))
+        watch = _Watch(network, data, bar)
+        result = _serve(grid, strategy, network, rounds, ConfigRecord(config), watch)
+    return _history(model, result, watch)
+
+
+def _check(rounds: int, clients: int, per_round: int, lr: float, max_batches: int | None) -> None:
+    if rounds < 1 or not 1 <= per_round <= clients or (max_batches is not None and max_batches < 1):
+        raise InvalidParameterError(
+            f"rounds={rounds}, clients={clients}, per_round={per_round}, max_batches={max_batches}: all must be at "
+            "least 1, and per_round at most clients"
+        )
+    if not 0 < lr < float("inf"):
+        raise InvalidParameterError(f"lr={lr} must be positive and finite; 0.05 suits resnet18")
+
+
+def _fedavg(clients: int, per_round: int) -> FedAvg:
+    with _quiet(logging.ERROR):  # it warns that clients evaluate nothing, which is meant
+        return FedAvg(
+            fraction_train=per_round / clients,  # rounded down, so the minimum makes it exact
+            fraction_evaluate=0.0,
+            min_train_nodes=per_round,
+            min_available_nodes=clients,
+        )
+
+
+def _serve(
+    grid: LocalGrid, strategy: Strategy, network: torch.nn.Module, rounds: int, config: ConfigRecord, watch: _Watch
+) -> Result:
+    """Run the server app on the grid, as Flower does."""
+    app = ServerApp()
+    results: list[Result] = []
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        initial = ArrayRecord(network.state_dict())
+        results.append(strategy.start(grid, initial, rounds, train_config=config, evaluate_fn=watch))
+
+    app(grid, Context(run_id=grid.run.run_id, node_id=0, node_config={}, state=RecordDict(), run_config={}))
+    return results[0]
+
+
+class _Watch:
+    """Evaluates the global model after each round, and keeps the time."""
+
+    def __init__(self, network: torch.nn.Module, data: Digits, bar: tqdm[Any]) -> None:
+        self.network, self.data, self.bar = network, data, bar
+        self.seconds: list[float] = []
+        self.record = ArrayRecord()
+        self.last = time.perf_counter()
+
+    def __call__(self, round: int, arrays: ArrayRecord) -> MetricRecord:
+        load_record(self.network, arrays)
+        self.record = arrays
+        accuracy, loss = score(self.network, self.data.test_images, self.data.test_labels)
+        now = time.perf_counter()
+        self.seconds.append(now - self.last)
+        self.last = now
+        self.bar.set_postfix(accuracy=f"{accuracy:.2f}", loss=f"{loss:.2f}", refresh=False)
+        self.bar.update(1 if round else 0)
+        return MetricRecord({"accuracy": accuracy, "loss": loss})
+
+
+def _history(model: str, result: Result, watch: _Watch) -> RunHistory:
+    evaluated = result.evaluate_metrics_serverapp
+    trained = result.train_metrics_clientapp
+    return RunHistory(
+        model=model,
+        accuracy=tuple(float(evaluated[r]["accuracy"]) for r in sorted(evaluated)),  # type: ignore[arg-type]
+        loss=tuple(float(evaluated[r]["loss"]) for r in sorted(evaluated)),  # type: ignore[arg-type]
+        train_loss=tuple(_train_loss(trained.get(r)) for r in sorted(evaluated)),
+        seconds=tuple(watch.seconds),
+        arrays={name: decode_npy(array.data, array.dtype) for name, array in watch.record.items()},
+    )
+
+
+def _train_loss(metrics: MetricRecord | None) -> float:
+    value = None if metrics is None else metrics.get("train_loss")
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def _bar(model: str, rounds: int, progress: bool) -> tqdm[Any]:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=rounds, desc=model, unit="round", disable=not progress)
+
+
+@contextmanager
+def _seeded_sampling(strategy: Any, seed: int) -> Iterator[None]:
+    """Make Flower's choice of clients depend on the seed and the round alone.
+
+    Flower draws from the global ``random``. Seeding it once is not enough, because other threads draw from it too (a
+    Dask client, for one); so it is seeded for each choice, and put back after it.
+    """
+    before = vars(strategy).get("configure_train")
+    choose = strategy.configure_train
+
+    def configure_train(server_round: int, *args: Any, **kwargs: Any) -> Any:
+        state = random.getstate()
+        random.seed(f"{seed}/{server_round}")
+        try:
+            return list(choose(server_round, *args, **kwargs))
+        finally:
+            random.setstate(state)
+
+    strategy.configure_train = configure_train
+    try:
+        yield
+    finally:
+        if before is None:
+            del strategy.configure_train
+        else:
+            strategy.configure_train = before
+
+
+@contextmanager
+def _quiet(least: int = logging.WARNING) -> Iterator[None]:
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(least)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, _MOST_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,246 @@
+"""A cache function: the part that lives in a Dask worker. Holds objects in memory and runs workloads on them.
+
+It is a worker plugin with a message handler of its own, so Dask knows nothing of the data: it is never spilled, moved or
+replicated behind our back. Messages carry plain values and buffers (see ``wire``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import WorkerPlugin
+from distributed.protocol import to_serialize
+
+from flstore import codec, tensors
+from flstore.errors import FLStoreError
+from flstore.functions import wire
+from flstore.functions.memory import Entry, FunctionMemory
+from flstore.persistence.values import read, take
+from flstore.types import Key, Kind
+from flstore.workloads.base import Inputs, Scope
+
+IO_THREADS = 4
+
+
+def handler_name(namespace: str) -> str:
+    """The name of the message handler; one for each store, so that several share a cluster."""
+    return f"flstore_{namespace}"
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What a request reads, and how it came by it."""
+
+    data: dict[Key, Any]
+    pinned: list[Entry]
+    scratch_bytes: int = 0
+    bytes_moved: int = 0
+    absent: tuple[Key, ...] = ()
+
+
+class CacheFunction(WorkerPlugin):
+    """Installed on every worker of the pool.
+
+    Parameters
+    ----------
+    namespace : str
+        Distinguishes the stores that share a cluster.
+    memory_bytes : int
+        Cache and scratch space of the function.
+    store_spec : dict
+        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own (TLS) connection only.
+    compute_threads : int
+        Requests that compute at the same time.
+    """
+
+    def __init__(self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1) -> None:
+        self.name = f"flstore-{namespace}"
+        self.namespace = namespace
+        self.memory_bytes = memory_bytes
+        self.compute_threads = compute_threads
+        self._spec = store_spec
+
+    def setup(self, worker: Any) -> None:
+        """Start empty, under a new incarnation token, and answer messages."""
+        from flstore.persistence import ObjectStore
+
+        self.worker = worker
+        self.incarnation = uuid.uuid4().hex
+        self.memory = FunctionMemory(self.memory_bytes)
+        self.objects = ObjectStore(**self._spec)
+        self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
+        self.compute = ThreadPoolExecutor(self.compute_threads, thread_name_prefix="flstore-compute")
+        worker.handlers[handler_name(self.namespace)] = self.handle
+
+    def teardown(self, worker: Any) -> None:
+        """Stop answering, let go of everything."""
+        worker.handlers.pop(handler_name(self.namespace), None)
+        self.io.shutdown(wait=False, cancel_futures=True)
+        self.compute.shutdown(wait=False, cancel_futures=True)
+        self.memory.entries.clear()
+
+    async def handle(self, what: str, **message: Any) -> dict[str, Any]:
+        """Answer one message; errors travel as plain values."""
+        operations = {
+            "ping": self._ping, "put": self._put, "load": self._load, "drop": self._drop, "get": self._get,
+            "run": self._run, "inventory": self._inventory,
+        }  # fmt: skip
+        try:
+            return {"status": "OK", **await operations[what](**message)}
+        except Exception as error:  # ours or a workload's own: the caller must hear of it, the worker must live
+            return {"status": "failed", **wire.error_values(error)}
+
+    # --- what it holds ----------------------------------------------------------------------------------------------
+
+    async def _ping(self) -> dict[str, Any]:
+        memory = self.memory
+        return {
+            "incarnation": self.incarnation, "pid": os.getpid(), "capacity_bytes": memory.capacity_bytes,
+            "used_bytes": memory.used_bytes, "scratch_bytes": memory.scratch_bytes, "objects": len(memory.entries),
+        }  # fmt: skip
+
+    async def _inventory(self) -> dict[str, Any]:
+        entries = self.memory.entries.values()
+        return {"held": wire.pack([[wire.key_values(e.key), e.size_bytes, e.generation] for e in entries])}
+
+    async def _put(self, keys: Any, generation: int, data: list[Any]) -> dict[str, Any]:
+        """Take objects that arrive with the message."""
+        failed = []
+        for values, buffer in zip(wire.unpack(keys), data, strict=True):
+            key = wire.key_of(values)
+            try:
+                value, size = await self._in_io(_take, key, buffer)
+                await self.memory.insert(key, value, size, generation)
+            except FLStoreError as error:
+                failed.append([values, str(error)])
+        return {"failed": wire.pack(failed)}
+
+    async def _load(self, keys: Any, generation: int) -> dict[str, Any]:
+        """Fetch objects from the persistent store into the cache."""
+        wanted = [wire.key_of(values) for values in wire.unpack(keys)]
+
+        async def one(key: Key) -> list[Any] | None:
+            try:
+                value, size = await self._in_io(self._fetch, key)
+                await self.memory.insert(key, value, size, generation)
+            except FLStoreError as error:
+                return [wire.key_values(key), str(error)]
+            return None
+
+        results = await asyncio.gather(*(one(key) for key in wanted))
+        return {"failed": wire.pack([r for r in results if r is not None])}
+
+    async def _drop(self, keys: Any, generation: int) -> dict[str, Any]:
+        await self.memory.drop([wire.key_of(values) for values in wire.unpack(keys)], generation)
+        return {}
+
+    async def _get(self, keys: Any) -> dict[str, Any]:
+        """Hand out what is here to another function; None where it is not."""
+        data = []
+        for values in wire.unpack(keys):
+            entry = self.memory.entries.get(wire.key_of(values))
+            data.append(None if entry is None else _give(entry.value))
+        return {"data": data}
+
+    # --- what it runs -----------------------------------------------------------------------------------------------
+
+    async def _run(self, request: Any, extra: list[Any]) -> dict[str, Any]:
+        """Gather what the workload reads, compute in a thread beside the event loop, answer with plain values."""
+        order = wire.unpack(request)
+        started = time.perf_counter()
+        gathered = await self._gather(order, extra)
+        ready = time.perf_counter()
+        try:
+            scope = Scope(**{**order["scope"], "rounds": _tuple(order["scope"]["rounds"])})
+            inputs = Inputs(scope, gathered.data)
+            loop = asyncio.get_running_loop()
+            result, began, ended = await loop.run_in_executor(self.compute, _compute, order["workload"], order["params"], inputs)
+        finally:
+            await self.memory.unpin(gathered.pinned)
+            if gathered.scratch_bytes:
+                await self.memory.release(gathered.scratch_bytes)
+        return {
+            "result": result, "fetch_s": ready - started, "queue_s": began - ready, "compute_s": ended - began,
+            "bytes_moved": gathered.bytes_moved, "absent": wire.pack([wire.key_values(k) for k in gathered.absent]),
+        }  # fmt: skip
+
+    async def _gather(self, order: dict[str, Any], extra: list[Any]) -> _Gathered:
+        """Pin what is here; pull the rest from where the order says into scratch space."""
+        sent = {wire.key_of(v): b for v, b in zip(order["extra"], extra, strict=True)}
+        found = _Gathered({}, [])
+        to_fetch: list[tuple[Key, str | None]] = []
+        absent = []
+        size = 0
+        for values, size_bytes, peer in order["objects"]:
+            key = wire.key_of(values)
+            entry = self.memory.pin(key)
+            if entry is not None:
+                found.pinned.append(entry)
+                found.data[key] = entry.value
+                continue
+            if peer == "":  # the engine thought that it is here
+                absent.append(key)
+            to_fetch.append((key, peer or None))
+            size += size_bytes
+        found.absent = tuple(absent)
+        try:
+            if to_fetch:
+                await self.memory.reserve(size)
+                found.scratch_bytes = size
+                values_ = await asyncio.gather(*(self._pull(key, peer, sent.get(key)) for key, peer in to_fetch))
+                for (key, _), (value, n) in zip(to_fetch, values_, strict=True):
+                    found.data[key] = value
+                    found.bytes_moved += n
+        except BaseException:
+            await self.memory.unpin(found.pinned)
+            if found.scratch_bytes:
+                await self.memory.release(found.scratch_bytes)
+            raise
+        return found
+
+    async def _pull(self, key: Key, peer: str | None, sent: Any) -> tuple[Any, int]:
+        if sent is not None:
+            return await self._in_io(_take, key, sent)
+        if peer is not None:
+            try:
+                handler = getattr(self.worker.rpc(peer), handler_name(self.namespace))
+                reply = await handler(what="get", keys=wire.pack([wire.key_values(key)]))
+                if reply["status"] == "OK" and reply["data"][0] is not None:
+                    return await self._in_io(_take, key, reply["data"][0])
+            except OSError:
+                pass  # the peer is gone; the persistent store has everything
+        return await self._in_io(self._fetch, key)
+
+    async def _in_io(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.io, function, *args)
+
+    def _fetch(self, key: Key) -> tuple[Any, int]:
+        return read(self.objects, key)
+
+
+def _take(key: Key, buffer: Any) -> tuple[Any, int]:
+    """Own what arrived with a message: one aligned copy, verified."""
+    return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
+
+
+def _give(value: Any) -> Any:
+    return to_serialize(value.buffer) if isinstance(value, codec.ClientUpdate) else wire.pack(value)
+
+
+def _compute(path: str, params: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float]:
+    from flstore import workloads
+
+    began = time.perf_counter()
+    result = workloads.from_path(path)(**params).compute(inputs)
+    packed = wire.pack_result(result)
+    return packed, began, time.perf_counter()
+
+
+def _tuple(rounds: Any) -> tuple[int, ...] | None:
+    return None if rounds is None else tuple(rounds)

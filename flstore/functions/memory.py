@@ -1,0 +1,150 @@
+"""The byte-accounted memory of one cache function: a cache, and scratch space for what one request needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flstore.errors import CapacityError
+from flstore.types import Key
+
+SCRATCH_SHARE = 0.25
+"""The part of a function's memory that is kept for requests; the rest is the cache."""
+
+
+def cache_bytes(memory_bytes: int) -> int:
+    """How much of a function's memory the engine may fill."""
+    return memory_bytes - int(memory_bytes * SCRATCH_SHARE)
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One object in memory. While it is pinned its bytes stay counted, even when it was dropped."""
+
+    key: Key
+    value: Any
+    size_bytes: int
+    generation: int
+    pins: int = 0
+    dropped: bool = False
+
+
+@dataclass
+class FunctionMemory:
+    """Objects by key, with a hard limit. Used from the event loop alone.
+
+    Parameters
+    ----------
+    memory_bytes : int
+        Cache and scratch together.
+    wait_s : float
+        How long an insert waits for room that a drop on its way will make, seconds.
+    """
+
+    memory_bytes: int
+    wait_s: float = 30.0
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    used_bytes: int = 0
+    scratch_bytes: int = 0
+    tombstones: dict[Key, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.capacity_bytes = cache_bytes(self.memory_bytes)
+        self._room = asyncio.Condition()
+
+    async def insert(self, key: Key, value: Any, size_bytes: int, generation: int) -> bool:
+        """Put an object into the cache; False when it was dropped meanwhile by a later decision.
+
+        Raises
+        ------
+        CapacityError
+            It is larger than the cache, or no room was made in time.
+        """
+        if size_bytes > self.capacity_bytes:
+            raise CapacityError(f"{key} has {size_bytes} bytes, the cache of this function {self.capacity_bytes}")
+        async with self._room:
+            try:
+                await asyncio.wait_for(self._room.wait_for(lambda: self._fits(key, size_bytes)), self.wait_s)
+            except TimeoutError:
+                raise CapacityError(
+                    f"no room for {key}: {size_bytes} bytes, and {self.used_bytes} of {self.capacity_bytes} are in use"
+                ) from None
+            if self.tombstones.get(key, -1) >= generation:
+                return False
+            old = self.entries.get(key)
+            if old is not None:
+                if old.generation > generation:
+                    return False
+                self._remove(old)
+            self.entries[key] = Entry(key, value, size_bytes, generation)
+            self.used_bytes += size_bytes
+            return True
+
+    def _fits(self, key: Key, size_bytes: int) -> bool:
+        old = self.entries.get(key)
+        freed = old.size_bytes if old is not None and not old.pins else 0
+        return (
+            self.used_bytes - freed + size_bytes <= self.capacity_bytes
+            and self.used_bytes - freed + self.scratch_bytes + size_bytes <= self.memory_bytes
+        )
+
+    def pin(self, key: Key) -> Entry | None:
+        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            entry.pins += 1
+        return entry
+
+    async def unpin(self, entries: Iterable[Entry]) -> None:
+        """Let go of pinned entries; those that were dropped meanwhile free their bytes now."""
+        async with self._room:
+            for entry in entries:
+                entry.pins -= 1
+                if entry.dropped and not entry.pins:
+                    self.used_bytes -= entry.size_bytes
+            self._room.notify_all()
+
+    async def drop(self, keys: Iterable[Key], generation: int) -> None:
+        """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive."""
+        async with self._room:
+            for key in keys:
+                self.tombstones[key] = max(generation, self.tombstones.get(key, -1))
+                entry = self.entries.get(key)
+                if entry is not None and entry.generation <= generation:
+                    self._remove(entry)
+            while len(self.tombstones) > 100_000:
+                del self.tombstones[next(iter(self.tombstones))]
+            self._room.notify_all()
+
+    def _remove(self, entry: Entry) -> None:
+        del self.entries[entry.key]
+        entry.dropped = True
+        if not entry.pins:
+            self.used_bytes -= entry.size_bytes
+
+    async def reserve(self, size_bytes: int) -> None:
+        """Take scratch space for one request; waits while other requests hold it.
+
+        Raises
+        ------
+        CapacityError
+            It would not fit even with no other request running.
+        """
+        async with self._room:
+            while self.used_bytes + self.scratch_bytes + size_bytes > self.memory_bytes:
+                if not self.scratch_bytes:
+                    free = self.memory_bytes - self.used_bytes
+                    raise CapacityError(
+                        f"the request must fetch {size_bytes} bytes, and this function has {free} of {self.memory_bytes} bytes "
+                        f"free: give the functions more memory (FLStore.local(memory=...))"
+                    )
+                await self._room.wait()
+            self.scratch_bytes += size_bytes
+
+    async def release(self, size_bytes: int) -> None:
+        """Give scratch space back."""
+        async with self._room:
+            self.scratch_bytes -= size_bytes
+            self._room.notify_all()

@@ -1,0 +1,246 @@
+"""The client side of the pool: starts or joins a Dask cluster, sends messages to functions, notices who comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
+from distributed.core import ConnectionPool
+from distributed.protocol import to_serialize
+
+import dask
+from flstore.errors import FunctionLostError
+from flstore.functions import wire
+from flstore.functions.function import CacheFunction, handler_name
+
+CONNECT_TIMEOUT_S = 1.0
+WATCH_PERIOD_S = 0.5
+START_TIMEOUT_S = 60.0
+
+_DASK = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    # Dask's default is one thread a worker; a function that computes alone may use every core.
+    "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
+}
+
+
+@dataclass(slots=True)
+class Function:
+    """A cache function as the pool knows it."""
+
+    number: int
+    name: str
+    address: str
+    incarnation: str
+    capacity_bytes: int
+    pid: int
+
+
+class FunctionPool:
+    """Cache functions on a Dask cluster.
+
+    Parameters
+    ----------
+    cluster : LocalCluster
+        The cluster; closed with the pool.
+    memory_bytes : int
+        Memory of one function.
+    store_spec : dict
+        The persistent store that functions load from.
+    joined, lost : callable
+        Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it holds).
+    """
+
+    def __init__(
+        self,
+        cluster: LocalCluster,
+        memory_bytes: int,
+        store_spec: dict[str, Any],
+        joined: Callable[[Function, list[Any]], None],
+        lost: Callable[[Function], None],
+    ) -> None:
+        self.cluster = cluster
+        self.namespace = uuid.uuid4().hex[:12]
+        self.functions: dict[int, Function] = {}
+        self._numbers: dict[str, int] = {}
+        self._joined, self._lost = joined, lost
+        self._dead: set[str] = set()
+        self._closing = False
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
+        self.client = Client(cluster, set_as_default=False)
+        self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop
+
+    def start(self) -> None:
+        """Install the function on every worker, now and later, and begin to watch who comes and goes."""
+        self.client.register_plugin(self._plugin)
+        self.sync(self._start())
+
+    @classmethod
+    def local(cls, functions: int, memory_bytes: int, store_spec: dict[str, Any], processes: bool, **callbacks: Any) -> FunctionPool:
+        """Start a cluster on loopback: one process a function, closed to other users by TLS with temporary certificates."""
+        with dask.config.set(_DASK):
+            cluster = LocalCluster(
+                n_workers=functions,
+                threads_per_worker=1,
+                processes=processes,
+                security=True if processes else None,
+                host="127.0.0.1" if processes else None,
+                protocol=None if processes else "inproc://",
+                memory_limit=0,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        try:
+            return cls(cluster, memory_bytes, store_spec, **callbacks)
+        except BaseException:
+            cluster.close()
+            raise
+
+    # --- from any thread --------------------------------------------------------------------------------------------
+
+    def submit(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
+        """Run a coroutine on the pool's event loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def sync(self, coroutine: Coroutine[Any, Any, Any], timeout: float = START_TIMEOUT_S) -> Any:
+        """Run a coroutine on the pool's event loop and wait for it."""
+        return self.submit(coroutine).result(timeout)
+
+    def close(self) -> None:
+        """Stop watching, disconnect, stop the cluster."""
+        if self._closing:
+            return
+        self._closing = True
+        with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
+            self.sync(self._stop(), 10)
+        with contextlib.suppress(Exception):
+            self.client.close(timeout=5)
+        self.cluster.close()
+
+    # --- on the event loop ------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
+        await self._rpc.start()
+        self._members_changed = asyncio.Event()
+        await self._look()
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    async def _stop(self) -> None:
+        watcher = getattr(self, "_watcher", None)
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+        if hasattr(self, "_rpc"):
+            await self._rpc.close()
+
+    async def call(self, number: int, what: str, **message: Any) -> dict[str, Any]:
+        """Send a message to a function and return its reply.
+
+        Raises
+        ------
+        FunctionLostError
+            It went away; `lost` was called before this is raised.
+        FLStoreError
+            What the function raised.
+        """
+        for attempt in range(3):
+            function = self.functions.get(number)
+            if function is None:
+                raise FunctionLostError(f"cache function {number} is not alive")
+            try:
+                reply = await self._send(function.address, what, message)
+            except (OSError, CommClosedError) as error:
+                # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
+                if attempt == 2 or isinstance(error, CommClosedError) or not await self._is_listed(function):
+                    self._bury(function)
+                    raise FunctionLostError(f"cache function {function.name!r} went away: {error}") from error
+                continue
+            if reply["status"] != "OK":
+                raise wire.error_of(reply)
+            return reply
+        raise AssertionError("unreachable")
+
+    async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
+        handler = getattr(self._rpc(address), handler_name(self.namespace))
+        reply: dict[str, Any] = await handler(what=what, **message)
+        return reply
+
+    async def _workers(self) -> dict[str, Any]:
+        identity = await self.client.scheduler.identity(n_workers=-1)
+        workers: dict[str, Any] = identity["workers"]
+        return workers
+
+    async def _is_listed(self, function: Function) -> bool:
+        try:
+            return function.address in await self._workers()
+        except OSError:
+            return False
+
+    def _bury(self, function: Function) -> None:
+        self._dead.add(function.address)
+        if self.functions.get(function.number) is function:
+            del self.functions[function.number]
+            self._lost(function)
+
+    async def _watch(self) -> None:
+        while not self._closing:
+            await asyncio.sleep(WATCH_PERIOD_S)
+            with contextlib.suppress(OSError):
+                await self._look()
+
+    async def _look(self) -> None:
+        """Compare the scheduler's workers with the functions that we know."""
+        workers = await self._workers()
+        for function in list(self.functions.values()):
+            if function.address not in workers:
+                self._bury(function)
+        for address, worker in sorted(workers.items(), key=lambda item: str(item[1]["name"])):
+            known = any(f.address == address for f in self.functions.values())
+            if known or address in self._dead:
+                continue
+            try:
+                await self._welcome(address, str(worker["name"]))
+            except (OSError, FunctionLostError, KeyError):
+                continue  # still starting; the next look finds it
+
+    async def _welcome(self, address: str, name: str) -> None:
+        reply = await self._send(address, "ping", {})
+        held = wire.unpack((await self._send(address, "inventory", {}))["held"])
+        number = self._numbers.setdefault(name, len(self._numbers))
+        old = self.functions.get(number)
+        if old is not None:
+            self._bury(old)
+        function = Function(number, name, address, reply["incarnation"], reply["capacity_bytes"], reply["pid"])
+        self.functions[number] = function
+        self._joined(function, held)
+        self._members_changed.set()
+
+    async def wait_for_member(self, timeout: float) -> bool:
+        """Wait until a function is alive; False when none came in time."""
+        deadline = self.loop.time() + timeout
+        while not self.functions:
+            self._members_changed.clear()
+            left = deadline - self.loop.time()
+            if left <= 0:
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._members_changed.wait(), left)
+        return True
+
+
+def sendable(buffer: Any) -> Any:
+    """A buffer as Dask sends it without a copy."""
+    return to_serialize(memoryview(buffer))

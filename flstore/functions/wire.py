@@ -1,0 +1,93 @@
+"""What travels between a store and its functions: plain msgpack values and byte buffers, never a pickle of ours.
+
+A value is None, bool, int, float, str, bytes, a list, a dict with string keys, or a NumPy array or scalar.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from flstore.errors import BY_NAME, FLStoreError, InvalidParameterError, RequestError
+from flstore.types import Key, Kind
+
+_ARRAY = 1
+
+
+def pack(value: Any) -> bytes:
+    """Encode a value.
+
+    Raises
+    ------
+    InvalidParameterError
+        It holds something that is no plain value; the message says what.
+    """
+    return bytes(msgpack.packb(value, default=_default, strict_types=False))
+
+
+def unpack(data: Any) -> Any:
+    """Decode what :func:`pack` wrote. Arrays come back writable and owned."""
+    return msgpack.unpackb(data, ext_hook=_ext_hook, strict_map_key=False)
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, np.generic) and not isinstance(value, np.void):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            return value.tolist()
+        if value.dtype.kind in "US":
+            return value.tolist()
+        head = msgpack.packb([value.dtype.str, list(value.shape)])
+        return msgpack.ExtType(_ARRAY, head + np.ascontiguousarray(value).tobytes())
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise InvalidParameterError(
+        f"{value!r} ({type(value).__name__}) cannot travel to a cache function; use numbers, strings, lists, dicts or arrays"
+    )
+
+
+def _ext_hook(code: int, data: bytes) -> Any:
+    if code != _ARRAY:
+        return msgpack.ExtType(code, data)
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(data)
+    dtype, shape = unpacker.unpack()
+    return np.frombuffer(data, dtype=np.dtype(dtype), offset=unpacker.tell()).reshape(shape).copy()
+
+
+def pack_result(result: Any) -> bytes:
+    """Encode the dataclass that a workload returned, field by field."""
+    return pack({f.name: getattr(result, f.name) for f in dataclasses.fields(result)})
+
+
+def unpack_result(result_type: type, data: Any) -> Any:
+    """Build the result of a workload again. Lists stand where it had tuples, as in every result type of ours."""
+    return result_type(**unpack(data))
+
+
+def key_values(key: Key) -> list[Any]:
+    """A key as plain values."""
+    return [key.job, int(key.kind), key.round, key.client]
+
+
+def key_of(values: list[Any]) -> Key:
+    """The key that :func:`key_values` described."""
+    job, kind, round, client = values
+    return Key(str(job), Kind(kind), int(round), None if client is None else str(client))
+
+
+def error_values(error: BaseException) -> dict[str, str]:
+    """An error as plain values; what is not one of ours arrives as a ``RequestError`` that says what it was."""
+    if isinstance(error, FLStoreError):
+        return {"error": type(error).__name__, "message": str(error)}
+    return {"error": "RequestError", "message": f"{type(error).__name__}: {error}"}
+
+
+def error_of(reply: Mapping[str, Any]) -> FLStoreError:
+    """The error that :func:`error_values` described."""
+    return BY_NAME.get(reply["error"], RequestError)(reply["message"])

@@ -1,0 +1,164 @@
+"""From what a caller hands over to what is stored: everything is checked and encoded before anything is kept."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flstore import codec
+from flstore.catalogue import Catalogue
+from flstore.errors import InvalidParameterError, InvalidUpdateError, UpdateExistsError
+from flstore.persistence.layout import object_path
+from flstore.persistence.metadata import RoundMetadata
+from flstore.persistence.values import metadata_size
+from flstore.tensors import nonfinite
+from flstore.types import Key, Kind
+
+
+@dataclass
+class Arrival:
+    """What is new in one call of ingest, encoded.
+
+    Attributes
+    ----------
+    buffers : dict of Key to buffer
+        Updates and the aggregate.
+    metadata : dict of client to dict
+        New fields.
+    metadata_rows : dict of client to dict
+        The same with the fields that were known before.
+    nonfinite : dict of client to int
+        How many NaN or infinite values an update has, where it has any.
+    """
+
+    round: int
+    buffers: dict[Key, Any] = field(default_factory=dict)
+    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metadata_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nonfinite: dict[str, int] = field(default_factory=dict)
+
+    def sizes(self) -> Iterator[tuple[Kind, dict[str | None, int]]]:
+        """Bytes of what arrived, by kind."""
+        for kind in (Kind.UPDATE, Kind.AGGREGATE):
+            found = {k.client: memoryview(b).nbytes for k, b in self.buffers.items() if k.kind is kind}
+            if found:
+                yield kind, found
+        if self.metadata_rows:
+            yield Kind.METADATA, {c: metadata_size(row) for c, row in self.metadata_rows.items()}
+
+
+def prepare(
+    catalogue: Catalogue,
+    stored: Callable[[Key], Any],
+    known_metadata: Callable[[int], Mapping[str, Any]],
+    signatures: dict[int, Any],
+    round: int,
+    updates: Mapping[str, Mapping[str, Any]],
+    aggregate: Mapping[str, Any] | None,
+    metadata: Mapping[str, Mapping[str, Any]] | None,
+) -> Arrival:
+    """Check and encode.
+
+    `stored` reads an object that exists, `known_metadata` the rows of a round; `signatures` remembers the tensors of each round.
+    """
+    if isinstance(round, bool) or not isinstance(round, int) or round < 0:
+        raise InvalidParameterError(f"round must be an integer from 0 on, got {round!r}")
+    for what, given in (("updates", updates), ("metadata", metadata or {})):
+        if not isinstance(given, Mapping):
+            raise InvalidUpdateError(f"{what} must be a dict by client id, got {type(given).__name__}")
+    if not updates and aggregate is None and not metadata:
+        raise InvalidUpdateError(f"round {round} is empty: no updates, no aggregate and no metadata")
+    arrival = Arrival(round)
+    rows: dict[str, dict[str, Any]] = {str(c): dict(row) for c, row in (metadata or {}).items()}
+    signature = signatures.get(round)
+    for client, tensors in updates.items():
+        key = Key(catalogue.job, Kind.UPDATE, round, _client(client))
+        if key in arrival.buffers:
+            raise InvalidUpdateError(f"client {key.client!r} is in the updates of round {round} twice")
+        buffer, update = _encode(key, tensors)
+        if signature is None:
+            signature = _signature_of_round(catalogue, stored, round) or (key.client, update.signature)
+        _compare(key, update, signature)
+        if not _is_new(catalogue, stored, key, buffer):
+            continue
+        arrival.buffers[key] = buffer
+        bad = sum(nonfinite(update).values())
+        if bad:
+            arrival.nonfinite[str(key.client)] = bad
+        rows.setdefault(str(key.client), {}).update(size_bytes=update.size_bytes, nonfinite=bad)
+    if aggregate is not None:
+        key = Key(catalogue.job, Kind.AGGREGATE, round)
+        buffer, _ = _encode(key, aggregate)
+        if _is_new(catalogue, stored, key, buffer):
+            arrival.buffers[key] = buffer
+    _metadata(catalogue, known_metadata, arrival, rows)
+    if signature is not None:
+        signatures[round] = signature
+    return arrival
+
+
+def _client(client: Any) -> str:
+    if not isinstance(client, str | int):
+        raise InvalidUpdateError(f"client ids are strings, got {client!r}")
+    return str(client)
+
+
+def _encode(key: Key, tensors: Mapping[str, Any]) -> tuple[Any, codec.ClientUpdate]:
+    object_path(key)  # raises for an id that cannot name an object
+    try:
+        buffer = codec.encode(key, tensors)
+    except InvalidUpdateError as error:
+        raise InvalidUpdateError(f"{key}: {error}") from error
+    return buffer, codec.decode(buffer, verify=False)
+
+
+def _signature_of_round(catalogue: Catalogue, stored: Callable[[Key], Any], round: int) -> Any:
+    """What the round's tensors look like, from an update that a previous process stored."""
+    others = [] if round not in catalogue.rounds() else catalogue.clients(round)
+    if not others:
+        return None
+    return others[0], codec.decode(stored(Key(catalogue.job, Kind.UPDATE, round, others[0])), verify=False).signature
+
+
+def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -> None:
+    """All clients of a round send tensors of the same names, dtypes and shapes."""
+    other, expected = signature
+    if update.signature == expected:
+        return
+    mine, theirs = {n: (d, s) for n, d, s in update.signature}, {n: (d, s) for n, d, s in expected}
+    for name in sorted(set(mine) | set(theirs)):
+        if name not in mine:
+            near = difflib.get_close_matches(name, set(mine) - set(theirs), n=1)
+            text = f"has no tensor {name!r}" + (f" (but {near[0]!r})" if near else "")
+        elif name not in theirs:
+            text = f"has a tensor {name!r}"
+        elif mine[name] != theirs[name]:
+            text = f"has {name!r} as {_shape(mine[name])} instead of {_shape(theirs[name])}"
+        else:
+            continue
+        raise InvalidUpdateError(f"{key} {text}, unlike client {other!r} of the same round; a round has one architecture")
+
+
+def _shape(entry: tuple[str, tuple[int, ...]]) -> str:
+    return f"{entry[0]}{list(entry[1])}"
+
+
+def _is_new(catalogue: Catalogue, stored: Callable[[Key], Any], key: Key, buffer: Any) -> bool:
+    """Whether nothing is stored under the key; an identical object is no news, another one an error."""
+    if not catalogue.has(key):
+        return True
+    if codec.checksum_of(stored(key)) == codec.checksum_of(buffer):
+        return False
+    raise UpdateExistsError(f"another {key} is stored already; it was not overwritten (use another round, client id or job)")
+
+
+def _metadata(
+    catalogue: Catalogue, known: Callable[[int], Mapping[str, Any]], arrival: Arrival, rows: dict[str, dict[str, Any]]
+) -> None:
+    """Plain values, and with them the rows as they are now, fields of earlier calls included."""
+    arrival.metadata = RoundMetadata.of(rows).rows
+    if rows:
+        before = known(arrival.round)
+        arrival.metadata_rows = {c: {**before.get(c, {}), **row} for c, row in arrival.metadata.items()}

@@ -1,0 +1,7 @@
+"""The persistent store: whole objects under one root on a file system, in memory or in an S3 bucket."""
+
+from flstore.persistence.layout import aggregate_path, metadata_path, object_path, parse_path
+from flstore.persistence.objects import ObjectStore
+from flstore.persistence.writer import Writer
+
+__all__ = ["ObjectStore", "Writer", "aggregate_path", "metadata_path", "object_path", "parse_path"]

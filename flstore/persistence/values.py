@@ -1,0 +1,52 @@
+"""From stored bytes to what workloads read: verified tensors, or the metadata of one client."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flstore import codec, tensors
+from flstore.errors import UpdateNotFoundError
+from flstore.types import Key, Kind
+
+if TYPE_CHECKING:
+    from flstore.persistence.objects import ObjectStore
+
+
+def metadata_size(row: dict[str, Any]) -> int:
+    """Bytes that the metadata of one client counts for: its length as JSON."""
+    return len(json.dumps(row, default=str).encode())
+
+
+def take(key: Key, stored: Any) -> tuple[Any, int]:
+    """The value of an object and its bytes. `stored` is a codec buffer or, for metadata, a dict.
+
+    Raises
+    ------
+    CorruptObjectError
+        The buffer is not what was written under `key`.
+    """
+    if key.kind is Kind.METADATA:
+        return stored, metadata_size(stored)
+    update = codec.decode(stored, key=key)
+    return update, update.size_bytes
+
+
+def read(objects: ObjectStore, key: Key) -> tuple[Any, int]:
+    """Read one object from the persistent store.
+
+    Raises
+    ------
+    UpdateNotFoundError
+        It is not there.
+    CorruptObjectError
+        It is not what was written.
+    StoreError
+        The store could not be read.
+    """
+    if key.kind is not Kind.METADATA:
+        return take(key, tensors.aligned_copy(objects.get(key)))
+    rows, _ = objects.get_metadata(key.job, key.round)
+    if key.client not in rows:
+        raise UpdateNotFoundError(f"there is no {key} in the persistent store")
+    return take(key, rows[key.client])

@@ -1,0 +1,50 @@
+"""What a replay found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Counts of a replay, and the trace with what became of each access.
+
+    Attributes
+    ----------
+    policy : str
+        Name of the policy.
+    hits, late_hits, misses : int
+        Accesses that found their object held and loaded, held and still loading, or not held.
+    frame : DataFrame
+        The request rows as they were given, with a column ``outcome`` (``hit``, ``late`` or ``miss``).
+    loads : int
+        Objects that were loaded from the persistent store into memory.
+    resident_peak_bytes : int
+        Most logical bytes held at the end of any event.
+    """
+
+    policy: str
+    hits: int
+    late_hits: int
+    misses: int
+    frame: pd.DataFrame = field(repr=False)
+    loads: int = 0
+    resident_peak_bytes: int = 0
+
+    @property
+    def total(self) -> int:
+        """All accesses."""
+        return self.hits + self.late_hits + self.misses
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits over all accesses; late hits are not hits. NaN for an empty trace."""
+        return self.hits / self.total if self.total else float("nan")
+
+    def by(self, column: str) -> pd.DataFrame:
+        """Counts of hit, late and miss for each value of `column` of the trace, with the hit ratio."""
+        outcome = pd.Categorical(self.frame["outcome"], categories=["hit", "late", "miss"])
+        counts = pd.crosstab(self.frame[column], outcome, dropna=False)
+        return counts.assign(hit_ratio=counts["hit"] / counts.sum(axis=1))

@@ -1,0 +1,103 @@
+"""A snapshot of a store, as data. How it looks is the business of ``flstore.display``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class FunctionStatus:
+    """One cache function: its memory, and what it holds."""
+
+    name: str
+    alive: bool
+    capacity_bytes: int
+    used_bytes: int
+    updates: int
+    aggregates: int
+    metadata: int
+    rounds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClassStatus:
+    """Requests of one class of the taxonomy."""
+
+    policy_class: str
+    requests: int
+    hits: int
+    late_hits: int
+    misses: int
+    median_latency_s: float
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits over all objects asked for; NaN for none."""
+        total = self.hits + self.late_hits + self.misses
+        return self.hits / total if total else float("nan")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a store holds, and how its requests fared.
+
+    Attributes
+    ----------
+    root, job, policy : str
+        Where the persistent store is, the FL job, the caching policy.
+    closed : bool
+        Whether the store was closed.
+    rounds, clients : int
+        How many there are.
+    latest_round : int or None
+        The newest round.
+    pending_bytes : int
+        Bytes that are not durable yet.
+    functions : tuple of FunctionStatus
+        The cache functions.
+    classes : tuple of ClassStatus
+        Requests by class.
+    """
+
+    root: str
+    job: str
+    policy: str
+    closed: bool
+    rounds: int
+    clients: int
+    latest_round: int | None
+    pending_bytes: int
+    functions: tuple[FunctionStatus, ...]
+    classes: tuple[ClassStatus, ...]
+
+    @classmethod
+    def of(
+        cls, store: Any, policy: str, functions: tuple[FunctionStatus, ...], pending_bytes: int, requests: pd.DataFrame
+    ) -> Status:
+        """Put a snapshot together."""
+        rounds = store.rounds()
+        classes = tuple(
+            ClassStatus(
+                str(name), len(g), int(g["hits"].sum()), int(g["late_hits"].sum()), int(g["misses"].sum()),
+                float(g["latency_s"].median()),
+            )
+            for name, g in requests.groupby("policy_class")
+        )  # fmt: skip
+        return cls(
+            store.root, store.job, policy, store.closed, len(rounds), len(store.clients()),
+            rounds[-1] if rounds else None, pending_bytes, functions, classes,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        from flstore.display.status import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.status import html
+
+        return html(self)

@@ -1,0 +1,434 @@
+"""What every system has in common: ingest, look-up, requests and their records.
+
+FLStore and the baselines differ in one thing only, the path of the data from where it rests to where the workload
+runs; so everything else is here, once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from flstore import workloads
+from flstore.catalogue import Catalogue
+from flstore.engine import RequestRecord, State, Tracker
+from flstore.errors import InvalidParameterError, StoreClosedError, UpdateNotFoundError
+from flstore.ingest import Arrival, prepare
+from flstore.persistence import ObjectStore, Writer
+from flstore.persistence.layout import encode_id
+from flstore.persistence.values import take
+from flstore.types import Ingested, Key, Kind
+from flstore.workloads.base import Scope, Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RECENT_ROUNDS = 32
+"""Rounds whose metadata rows are kept at hand, because evaluation metrics come after the updates."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a request.
+
+    Attributes
+    ----------
+    value : object
+        What the workload returned.
+    record : RequestRecord
+        How it was answered: hits, misses, seconds, functions.
+    """
+
+    value: Any
+    record: RequestRecord
+
+    def __repr__(self) -> str:
+        r = self.record
+        return f"<Result {r.workload}: {r.hits} hits, {r.late_hits} late, {r.misses} misses, {r.latency_s * 1e3:.1f} ms>"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an ingest took in.
+
+    Attributes
+    ----------
+    round : int
+        The round.
+    clients : tuple of str
+        Clients whose updates are new (identical ones that were there already are not listed).
+    size_bytes : int
+        Bytes that are being written.
+    """
+
+    round: int
+    clients: tuple[str, ...]
+    size_bytes: int
+    _writes: tuple[Future[Any], ...] = field(default=(), repr=False)
+
+    @property
+    def durable(self) -> bool:
+        """Whether everything is in the persistent store."""
+        return all(w.done() and w.exception() is None for w in self._writes)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until everything is in the persistent store; raises what a write raised."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for write in self._writes:
+            write.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+class System(ABC):
+    """Base of FLStore and the baselines.
+
+    Parameters
+    ----------
+    root : str
+        Where the persistent store is: a path, or a URL that fsspec knows (``s3://bucket/prefix``).
+    job : str
+        The FL job.
+    storage_options : dict, optional
+        For fsspec (credentials, endpoint, ...). Never shown.
+    write_buffer : int
+        Bytes that may wait to be written before an ingest blocks.
+    fsync : bool
+        Make local writes survive a loss of power.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        job: str = "default",
+        storage_options: Mapping[str, Any] | None = None,
+        write_buffer: int = 1 << 30,
+        fsync: bool = False,
+    ) -> None:
+        encode_id("job", job)
+        self.job = job
+        self._state = State()
+        self._catalogue = Catalogue(job, self._state)
+        self._objects = ObjectStore(str(root), storage_options, fsync=fsync)
+        self._objects.check_writable()
+        self._initial = self._catalogue.read(self._objects)
+        self._writer = Writer(self._objects, write_buffer=write_buffer)
+        self._tracker = Tracker(self.name)
+        self._ingest_lock = threading.RLock()
+        self._feeders: list[Any] = []
+        self._signatures: dict[int, Any] = {}
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._closed = False
+
+    @property
+    def root(self) -> str:
+        """Where the persistent store is."""
+        return self._objects.root
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closed
+
+    # --- data in ----------------------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        round: int,
+        updates: Mapping[str, Mapping[str, Any]],
+        aggregate: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Receipt:
+        """Take in what a round brought; may be called several times for one round.
+
+        Parameters
+        ----------
+        round : int
+            The round, from 0 on (round 0 has only an aggregate: the model that training starts from).
+        updates : dict of client id to dict of tensor name to array
+            What the clients sent: NumPy arrays or torch tensors, copied before this returns.
+        aggregate : dict of tensor name to array, optional
+            The global model after the round.
+        metadata : dict of client id to dict, optional
+            What is known about each client's work: JSON values by name. Sizes and non-finite values are added.
+
+        Returns
+        -------
+        Receipt
+            What is new; ``.wait()`` returns when it is durable.
+
+        Raises
+        ------
+        InvalidUpdateError
+            Nothing to ingest, unsupported tensors, or tensors that differ from those of the round. Nothing was kept.
+        InvalidIdError
+            A client id that cannot name an object. Nothing was kept.
+        UpdateExistsError
+            A client already sent something else in this round. Nothing was kept or overwritten.
+        StoreError
+            An earlier write failed for good; its update is still in memory (``flush`` tries again).
+        CapacityError
+            An update is larger than a cache function. Everything was kept in the persistent store all the same.
+        """
+        self._check_open()
+        with self._ingest_lock:
+            self._writer.raise_failed()
+            arrival = prepare(
+                self._catalogue, self._known_update, self._known_metadata, self._signatures, round, updates, aggregate, metadata
+            )
+            return self._take_in(arrival)
+
+    def _take_in(self, arrival: Arrival) -> Receipt:
+        writes = [self._writer.submit(key, buffer) for key, buffer in arrival.buffers.items()]
+        if arrival.metadata:
+            writes.append(self._writer.submit_metadata(self.job, arrival.round, arrival.metadata))
+        for client, bad in arrival.nonfinite.items():
+            warnings.warn(
+                f"client {client!r} sent {bad} values that are NaN or infinite in round {arrival.round}; the update was "
+                f"kept, and its metadata says so ('nonfinite')",
+                stacklevel=4,
+            )
+        if arrival.metadata_rows:
+            self._rows.setdefault(arrival.round, {}).update(arrival.metadata_rows)
+        values: dict[Key, Any] = dict(arrival.buffers)
+        values.update({Key(self.job, Kind.METADATA, arrival.round, c): row for c, row in arrival.metadata_rows.items()})
+        self._arrived([self._catalogue.ingested(kind, arrival.round, sizes) for kind, sizes in arrival.sizes()], values)
+        size = sum(memoryview(b).nbytes for b in arrival.buffers.values())
+        clients = tuple(str(k.client) for k in arrival.buffers if k.kind is Kind.UPDATE)
+        return Receipt(arrival.round, clients, size, tuple(writes))
+
+    def _known_update(self, key: Key) -> Any:
+        """The stored form of an update: from the write buffer, else from the persistent store."""
+        pending = self._writer.pending(key)
+        return pending if pending is not None else self._objects.get(key)
+
+    def _known_metadata(self, round: int) -> Mapping[str, Any]:
+        """The metadata rows of a round as they are now."""
+        rows = self._rows.get(round)
+        if rows is None:
+            rows = {}
+            if self._catalogue.clients_with_metadata(round):
+                self._writer.flush()
+                rows = self._objects.get_metadata(self.job, round)[0]
+            self._rows[round] = rows
+            while len(self._rows) > RECENT_ROUNDS:
+                del self._rows[next(iter(self._rows))]
+        return rows
+
+    @abstractmethod
+    def _arrived(self, events: list[Ingested], values: Mapping[Key, Any]) -> None:
+        """Note what was ingested (in the state, at the least); `values` are the buffers and metadata rows."""
+
+    def observe(self, strategy: Any) -> Any:
+        """Make a Flower strategy hand over what it sees, and return it: the one changed line of a Flower app.
+
+        Parameters
+        ----------
+        strategy : flwr.serverapp.strategy.Strategy or flwr.server.strategy.Strategy
+            Any strategy; the instance is changed in place and behaves as before.
+
+        Examples
+        --------
+        >>> strategy = store.observe(FedAvg())  # doctest: +SKIP
+        """
+        self._check_open()
+        from flstore.federated.flower import observe
+
+        return observe(self, strategy)
+
+    def add_feeder(self, feeder: Any) -> None:
+        """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it."""
+        self._feeders.append(feeder)
+
+    # --- data out ---------------------------------------------------------------------------------------------------
+
+    def rounds(self) -> list[int]:
+        """Rounds with client updates, ascending."""
+        return self._catalogue.rounds()
+
+    def clients(self, round: int | None = None) -> list[str]:
+        """Clients of a round, or all that ever took part, sorted."""
+        return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
+
+    def update(self, round: int, client: str) -> dict[str, Any]:
+        """What a client sent in a round, as read-only arrays by tensor name.
+
+        Raises
+        ------
+        UpdateNotFoundError
+            Names the rounds or clients that exist.
+        """
+        key = Key(self.job, Kind.UPDATE, round, str(client))
+        if not self._catalogue.has(key):
+            known = self._catalogue.clients(round)
+            shown = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "")
+            raise UpdateNotFoundError(f"client {client!r} sent nothing in round {round}; clients of that round: {shown}")
+        return dict(take(key, self._known_update(key))[0])
+
+    def aggregate(self, round: int) -> dict[str, Any]:
+        """The global model after a round (round 0: before training), as read-only arrays by tensor name."""
+        key = Key(self.job, Kind.AGGREGATE, round)
+        if not self._catalogue.has(key):
+            have = [r for r in (0, *self.rounds()) if self._catalogue.has_aggregate(r)]
+            shown = f"rounds with one: {', '.join(map(str, have[-20:]))}" if have else "no round has one"
+            raise UpdateNotFoundError(f"there is no aggregate of round {round}; {shown}")
+        return dict(take(key, self._known_update(key))[0])
+
+    def metadata(self, round: int | None = None) -> pd.DataFrame:
+        """What is known about each client's work: one row a (round, client), one column a field, NaN where unknown.
+
+        Parameters
+        ----------
+        round : int, optional
+            One round; default all. What is still being written is waited for.
+        """
+        import pandas as pd
+
+        rounds = self._catalogue.rounds_with_metadata()
+        if round is not None:
+            if round not in rounds:
+                self._catalogue.clients(round)  # raises for a round that does not exist, naming those that do
+            rounds = [r for r in rounds if r == round]
+        self._writer.flush()
+        rows = [
+            {"round": r, "client": c, **row} for r in rounds for c, row in sorted(self._objects.get_metadata(self.job, r)[0].items())
+        ]
+        return pd.DataFrame(rows, columns=None if rows else ["round", "client"]).set_index(["round", "client"])
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        workload: str | Workload,
+        *,
+        round: int | None = None,
+        client: str | None = None,
+        rounds: Sequence[int] | None = None,
+        deadline_s: float | None = None,
+        **params: Any,
+    ) -> Future[Result]:
+        """Ask for a workload; the answer comes as a future.
+
+        Parameters
+        ----------
+        workload : str or Workload
+            A name of ``flstore.workloads.names()``, or an instance.
+        round, client, rounds : optional
+            What it is about; each workload says what it needs.
+        deadline_s : float, optional
+            Seconds after which the request fails with ``RequestTimeoutError``.
+        **params
+            Parameters of the workload.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such workload; the nearest name is in the message.
+        InvalidParameterError
+            A parameter is unknown or out of range.
+        UpdateNotFoundError
+            What it is about does not exist; the message says what does.
+        """
+        self._check_open()
+        started = time.perf_counter()
+        chosen = workloads.make(workload, **params) if isinstance(workload, str) else workload
+        if not isinstance(chosen, Workload):
+            raise InvalidParameterError(f"{workload!r} is neither the name of a workload nor a Workload instance")
+        scope = Scope(
+            self.job, round, None if client is None else str(client), None if rounds is None else tuple(int(r) for r in rounds)
+        )
+        keys = self._needs(chosen, scope)
+        record = self._tracker.open(self.job, chosen.name, str(chosen.policy_class), round, scope.client)
+        future: Future[Result] = Future()
+        future.set_running_or_notify_cancel()
+        self._answer(Question(chosen, scope, keys, deadline_s, record, started, future))
+        return future
+
+    def request(self, workload: str | Workload, **scope_and_params: Any) -> Result:
+        """Ask for a workload and wait for the answer. Takes and raises what :meth:`submit` does, and what the workload raised.
+
+        Examples
+        --------
+        >>> store.request("clustering", round=3, k=2).value.labels  # doctest: +SKIP
+        """
+        return self.submit(workload, **scope_and_params).result()
+
+    def _needs(self, workload: Workload, scope: Scope) -> list[Key]:
+        return workload.needs(scope, self._catalogue)
+
+    @abstractmethod
+    def _answer(self, question: Question) -> None:
+        """Start to answer; must see to it that ``question.finish`` or ``question.fail`` is called once."""
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """One row a request: what it was, hits and misses, and measured seconds."""
+        return self._tracker.frame()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Wait until all that was ingested is durable; raises what could not be written."""
+        for feeder in self._feeders:
+            feeder.flush()
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush, then let go of everything. Closing twice is closing once."""
+        if self._closed:
+            return
+        try:
+            for feeder in self._feeders:
+                feeder.close()
+            self.flush()
+        finally:
+            self._closed = True
+            self._shut(self._writer.close)
+
+    def _shut(self, last: Callable[[], None]) -> None:
+        """Free what the system holds; `last` closes the writer."""
+        last()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(f"this store ({self._objects.root}) was closed; open it again to go on")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass
+class Question:
+    """One request on its way."""
+
+    workload: Workload
+    scope: Scope
+    keys: list[Key]
+    deadline_s: float | None
+    record: RequestRecord
+    started: float
+    future: Future[Result]
+
+    def finish(self, value: Any) -> None:
+        """Give the answer."""
+        self.record.latency_s = time.perf_counter() - self.started
+        self.record.status = "done"
+        self.future.set_result(Result(value, self.record))
+
+    def fail(self, error: BaseException) -> None:
+        """Say what went wrong."""
+        self.record.latency_s = time.perf_counter() - self.started
+        self.record.status = "failed"
+        self.record.error = f"{type(error).__name__}: {error}"
+        self.future.set_exception(error)

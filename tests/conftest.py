@@ -1,0 +1,12 @@
+"""What all tests share: no window is opened, nothing is sent home, no example fails for being slow."""
+
+import os
+
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+settings.register_profile("flstore", deadline=None, print_blob=True)
+settings.load_profile("flstore")

@@ -1,0 +1,153 @@
+"""Every claim has a row, every verdict comes from data, and other data gives another verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.claims import Claim, Verdict, read_claims
+from experiments.ledger import build, write
+from experiments.rules import RULES, find
+from flstore.errors import InvalidParameterError
+
+CLAIMS = {claim.id: claim for claim in read_claims()}
+
+
+def tab03(p2=(19999, 1), p3=(63, 1), p4=(20000, 0), classic=0, policies=("lru", "fifo", "lfu")) -> pd.DataFrame:
+    """What tab03 leaves, with these (hits, misses) of the tailored policies and hits of the classic ones."""
+    rows = []
+    for policy_class, (hits, misses) in {"P2": p2, "P3": p3, "P4": p4}.items():
+        total = hits + misses
+        rows.append((policy_class, "single", "tailored", "directed", 1, hits, misses, total))
+        for policy in policies:
+            rows.append((policy_class, "single", policy, "write-around", 1, classic, total - classic, total))
+            rows.append((policy_class, "single", policy, "write-allocate", 1, total, 0, total))
+    return pd.DataFrame(rows, columns=["policy_class", "access", "policy", "fill", "seed", "hits", "misses", "total"])
+
+
+def fig07(ours=None, theirs=2.0, equal=True, models=("resnet18", "mobilenet_v3_small")) -> pd.DataFrame:
+    """What fig07 leaves: two requests a model; `ours` are FLStore's seconds by model, `theirs` the baseline's."""
+    rows = []
+    for model in models:
+        mine = (ours or {}).get(model, 1.0)
+        for number, workload in enumerate(["clustering", "lineage"]):
+            common = {"model": model, "repetition": 1, "round": 1, "workload": workload, "answers_equal": equal}
+            rows.append({**common, "system": "FLStore", "latency_s": mine, "fetch_s": 0.0})
+            rows.append({**common, "system": "ObjStore-Agg", "latency_s": theirs * (number + 1), "fetch_s": theirs})
+    return pd.DataFrame(rows)
+
+
+def verdict(claim: str, data: pd.DataFrame) -> Verdict:
+    return find(CLAIMS[claim], {RULES[claim].source: data}).verdict
+
+
+def test_the_ledger_has_a_row_for_each_of_the_61_claims():
+    ledger = build({"tab03": tab03(), "fig07": fig07()})
+    assert len(ledger) == 61
+    assert list(ledger["id"]) == list(CLAIMS)
+    assert set(ledger["verdict"]) <= {str(v) for v in Verdict}
+    assert (ledger["reason"].str.len() > 0).all()
+
+
+def test_every_claim_of_an_experiment_that_exists_has_a_rule():
+    named = {claim.id for claim in CLAIMS.values() if claim.experiment in ("tab03", "fig07")}
+    assert named <= set(RULES)
+    assert set(RULES) <= set(CLAIMS)
+
+
+def test_a_claim_with_data_and_no_rule_is_an_error():
+    claim = Claim("C99", "9", "tab03", "something new", "", "", "1", "", "")
+    with pytest.raises(InvalidParameterError, match="C99 has no rule"):
+        find(claim, {"tab03": tab03()})
+
+
+def test_without_data_nothing_is_claimed():
+    ledger = build({})
+    assert set(ledger["verdict"]) == {"not run"}
+    assert set(ledger["measured"]) == {""}
+    assert set(ledger["figure"]) == {""}
+    assert ledger.set_index("id")["reason"]["C40"] == "experiment tab03 is not part of this scale"
+
+
+@pytest.mark.parametrize(
+    ("claim", "data", "expected"),
+    [
+        ("C40", tab03(), Verdict.REPRODUCED),
+        ("C40", tab03(p2=(20000, 0)), Verdict.EXCEEDED),
+        ("C40", tab03(p2=(19990, 10)), Verdict.DIFFERS),
+        ("C40", tab03(p2=(199, 1)), Verdict.CANNOT),
+        ("C41", tab03(p3=(64, 1)), Verdict.REPRODUCED),
+        ("C41", tab03(p3=(3, 61)), Verdict.DIFFERS),
+        ("C41", tab03(p3=(79, 1)), Verdict.CANNOT),
+        ("C42", tab03(), Verdict.REPRODUCED),
+        ("C42", tab03(p4=(19999, 1)), Verdict.DIFFERS),
+        ("C43", tab03(), Verdict.REPRODUCED),
+        ("C43", tab03(classic=2), Verdict.DIFFERS),
+        ("C43", tab03(policies=("lru",)), Verdict.NOT_RUN),
+        ("C43", tab03(policies=()), Verdict.NOT_RUN),
+    ],
+)
+def test_table_3(claim: str, data: pd.DataFrame, expected: Verdict):
+    assert verdict(claim, data) is expected
+
+
+def test_one_seed_that_misses_more_is_enough_to_differ():
+    data = pd.concat([tab03(), tab03(p2=(19998, 2)).assign(seed=2)])
+    found = find(CLAIMS["C40"], {"tab03": data})
+    assert found.verdict is Verdict.DIFFERS
+    assert found.measured == "19998/2, 19999/1"
+    assert found.strong_baseline == "; ".join(f"{p} filled on ingest: 20000/0" for p in ("fifo", "lfu", "lru"))
+
+
+@pytest.mark.parametrize(
+    ("claim", "data", "expected", "measured"),
+    [
+        # The baseline takes 2 s and 4 s, so FLStore's 1 s is a reduction of 1 - 1 / 3 in the mean and 3 / 4 at most.
+        ("C18", fig07(), Verdict.EXCEEDED, "66.67"),
+        ("C18", fig07({"resnet18": 1.5, "mobilenet_v3_small": 1.5}), Verdict.REPRODUCED, "50.00"),
+        ("C18", fig07({"resnet18": 3.0, "mobilenet_v3_small": 3.0}), Verdict.DIFFERS, "0.00"),
+        ("C18", fig07(equal=False), Verdict.CANNOT, "66.67"),
+        ("C19", fig07(), Verdict.DIFFERS, "75.00"),
+        ("C19", fig07({"resnet18": 0.004}), Verdict.REPRODUCED, "99.90"),
+        ("C20", fig07(), Verdict.DIFFERS, "66.67"),
+        ("C21", fig07({"resnet18": 0.54}), Verdict.REPRODUCED, "82.00"),
+        ("C22", fig07({"resnet18": 0.54}), Verdict.EXCEEDED, "66.67"),
+        ("C21", fig07(models=("mobilenet_v3_small",)), Verdict.NOT_RUN, ""),
+        ("C24", fig07(), Verdict.NOT_RUN, ""),
+        ("C55", fig07(), Verdict.NOT_RUN, ""),
+    ],
+)
+def test_figure_7(claim: str, data: pd.DataFrame, expected: Verdict, measured: str):
+    found = find(CLAIMS[claim], {"fig07": data})
+    assert found.verdict is expected
+    assert found.measured == measured
+    assert found.modelled == ""
+
+
+@pytest.mark.parametrize(("middle", "expected"), [(0.5, Verdict.REPRODUCED), (1.5, Verdict.DIFFERS)])
+def test_wider_third_quartile_but_lower_median(middle: float, expected: Verdict):
+    rows = [
+        {"model": "swin_v2_t", "workload": workload, "system": system, "latency_s": seconds, "answers_equal": True}
+        for workload in ("incentives", "scheduling_performance")
+        for system, times in {"FLStore": (0.1, middle, 9.0), "ObjStore-Agg": (1.0, 1.0, 1.0)}.items()
+        for seconds in times
+    ]
+    assert verdict("C55", pd.DataFrame(rows)) is expected
+
+
+def test_the_page_shows_every_row_escaped_and_needs_no_network(tmp_path: Path):
+    ledger = build({"tab03": tab03()})
+    ledger.loc[0, "quantity"] = "<script>alert(1)</script>"
+    write(ledger, tmp_path, "smoke")
+    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert all(f'<tr id="{claim}">' in page for claim in CLAIMS)
+    assert '<li><b>4</b><span class="verdict reproduced">' in page
+    assert page.count('<a href="tab03/figure.svg">figure</a>') == 4
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "ledger.csv", dtype=str, keep_default_na=False), ledger, check_dtype=False
+    )

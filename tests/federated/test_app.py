@@ -1,0 +1,97 @@
+import logging
+import random
+
+import numpy as np
+import pytest
+import torch
+from flwr.serverapp.strategy import FedAvg
+
+from flstore.errors import InvalidParameterError, UnknownNameError
+from flstore.federated import build, observe, run, state_arrays
+
+TINY = {"model": "mobilenet_v3_small", "rounds": 2, "per_round": 3, "clients": 20, "max_batches": 1, "progress": False}
+
+
+def with_observe(store):
+    store.observe = lambda strategy: observe(store, strategy)
+    return store
+
+
+def test_a_run_is_recorded_whole(recording_store):
+    history = run(**TINY, store=with_observe(recording_store))
+    recording_store.flush()
+    assert len(history.accuracy) == len(history.loss) == len(history.seconds) == 3
+    assert np.isnan(history.train_loss[0]) and all(x > 0 for x in history.train_loss[1:])
+    names = list(state_arrays(build("mobilenet_v3_small")))
+    kept = recording_store.aggregates()
+    assert sorted(kept) == [0, 1, 2]
+    initial = state_arrays(build("mobilenet_v3_small", seed=0))
+    assert all(np.array_equal(kept[0][k], v) for k, v in initial.items())
+    assert list(history.arrays) == names
+    assert all(np.array_equal(kept[2][k], v) for k, v in history.arrays.items())
+    for r in (1, 2):
+        updates = recording_store.updates(r)
+        assert len(updates) == 3 and all(0 <= int(c) < 20 for c in updates)
+        assert all(list(u) == names for u in updates.values())
+        for row in recording_store.metadata(r).values():
+            assert {"lr": 0.05, "model": "mobilenet_v3_small", "max-batches": 1, "alpha": 1.0}.items() <= row.items()
+            assert row["num-examples"] >= 2 and row["duration_s"] > 0
+    frame = history.frame()
+    assert list(frame.columns) == ["accuracy", "loss", "train_loss", "seconds"] and frame.index.tolist() == [0, 1, 2]
+    assert repr(history).startswith("RunHistory(mobilenet_v3_small: accuracy ") and len(repr(history)) < 100
+
+
+def test_equal_seeds_are_equal_runs_and_leave_no_trace(recording_store):
+    logger, strategy = logging.getLogger("flwr"), FedAvg(fraction_evaluate=0.0, fraction_train=0.15)
+    before = random.getstate(), logger.level, torch.get_num_threads(), torch.random.get_rng_state()
+    one = run(**TINY, store=with_observe(recording_store))
+    after = random.getstate(), logger.level, torch.get_num_threads(), torch.random.get_rng_state()
+    assert before[:3] == after[:3] and torch.equal(before[3], after[3])
+    random.random()  # another state, the same clients
+    same, other = run(**TINY, strategy=strategy), run(**TINY, seed=1)
+    assert "configure_train" not in vars(strategy)
+    assert all(np.array_equal(v, same.arrays[k]) for k, v in one.arrays.items())
+    assert one.accuracy == same.accuracy and one.loss == same.loss
+    assert not all(np.array_equal(v, other.arrays[k]) for k, v in one.arrays.items())
+
+
+def test_clients_evaluate_when_the_strategy_asks(recording_store):
+    strategy = FedAvg(fraction_train=0.1, fraction_evaluate=0.1, min_train_nodes=2, min_evaluate_nodes=2)
+    run(**{**TINY, "rounds": 1}, strategy=strategy, store=with_observe(recording_store))
+    recording_store.flush()
+    rows = [row for row in recording_store.metadata(1).values() if "eval_accuracy" in row]
+    assert len(rows) == 2 and all(0 <= row["eval_accuracy"] <= 1 and row["eval_loss"] > 0 for row in rows)
+
+
+def test_one_client_can_be_enough():
+    assert len(run(**{**TINY, "rounds": 1, "clients": 1, "per_round": 1}).accuracy) == 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"rounds": 0},
+        {"per_round": 0},
+        {"per_round": 21},
+        {"clients": 0},
+        {"max_batches": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+    ],
+)
+def test_out_of_range(bad: dict):
+    with pytest.raises(InvalidParameterError, match=f"{next(iter(bad))}="):
+        run(**{**TINY, **bad})
+
+
+def test_unknown_model():
+    with pytest.raises(UnknownNameError, match="'resnet18'"):
+        run("resnet")
+
+
+@pytest.mark.slow
+def test_resnet18_learns():
+    history = run("resnet18", progress=False)
+    print(history.frame())
+    assert history.accuracy[0] < 0.3
+    assert history.accuracy[-1] > 0.8

@@ -1,0 +1,182 @@
+import gc
+import subprocess
+import sys
+import threading
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+from flstore.errors import InvalidParameterError, StoreClosedError
+from flstore.federated.feeder import Feeder, Parcel
+
+
+def parcel(round: int, size_bytes: int = 10) -> Parcel:
+    return Parcel(round, size_bytes, {"a": lambda: {"w": np.full(2, round)}})
+
+
+def rounds(store) -> list[int]:
+    return [call["round"] for call in store.calls]
+
+
+def test_parcels_arrive_in_order_and_whole_on_another_thread(recording_store):
+    feeder = Feeder(recording_store)
+    for r in range(20):
+        feeder.submit(Parcel(r, 1, {"a": lambda r=r: {"w": r}}, lambda r=r: {"w": -r}, {"a": {"lr": r}}))
+    feeder.flush()
+    assert recording_store.calls == [
+        {"round": r, "updates": {"a": {"w": r}}, "aggregate": {"w": -r}, "metadata": {"a": {"lr": r}}}
+        for r in range(20)
+    ]
+    assert recording_store.threads == {"flstore-feeder"}
+    assert feeder.pending_bytes == 0
+    assert "flstore-feeder" not in {t.name for t in threading.enumerate()}
+
+
+def test_nothing_is_ingested_for_an_empty_parcel(recording_store):
+    feeder = Feeder(recording_store)
+    feeder.submit(Parcel(1))
+    feeder.flush()
+    assert recording_store.calls == []
+
+
+def test_a_full_buffer_waits_and_says_so_once(recording_store):
+    feeder = Feeder(recording_store, buffer_bytes=25)
+    recording_store.may_go_on.clear()
+    feeder.submit(parcel(0))
+    feeder.submit(parcel(1))
+    assert feeder.pending_bytes == 20
+
+    def training() -> None:
+        for r in range(2, 6):
+            feeder.submit(parcel(r))
+
+    with pytest.warns(RuntimeWarning, match="Training waits for the store: 0.0 MB") as seen:
+        thread = threading.Thread(target=training)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and feeder.pending_bytes == 20
+        recording_store.may_go_on.set()
+        thread.join(30)
+        feeder.flush()
+    assert len(seen) == 1
+    assert rounds(recording_store) == list(range(6))
+
+
+def test_a_parcel_beyond_the_buffer_passes_when_nothing_waits(recording_store):
+    feeder = Feeder(recording_store, buffer_bytes=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feeder.submit(parcel(1, size_bytes=1000))
+    feeder.flush()
+    assert rounds(recording_store) == [1]
+
+
+def test_failures_are_warned_of_once_a_round_and_raised_by_flush(recording_store):
+    error = OSError("disk full")
+    recording_store.fails = lambda r: error if r == 1 else ValueError("odd") if r == 2 else None
+    feeder = Feeder(recording_store)
+    with pytest.warns(RuntimeWarning, match=r"Not all of round \d was recorded") as seen:
+        for r in (0, 1, 1, 2, 3):
+            feeder.submit(parcel(r))
+        with pytest.raises(OSError, match="disk full") as raised:
+            feeder.flush()
+    assert raised.value is error
+    assert raised.value.__notes__ == ["also, round 1: OSError: disk full", "also, round 2: ValueError: odd"]
+    assert len(seen) == 2
+    assert rounds(recording_store) == [0, 3]
+    feeder.flush()  # raised once
+
+
+def test_warnings_as_errors_do_not_reach_training(recording_store):
+    recording_store.fails = lambda r: OSError("disk full")
+    feeder = Feeder(recording_store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feeder.submit(parcel(1))
+        feeder.submit(parcel(2))
+        with pytest.raises(OSError, match="disk full"):
+            feeder.flush()
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_a_failure_does_not_hold_the_tensors(recording_store):
+    class Tensor(np.ndarray):
+        pass
+
+    tensor = np.zeros(3).view(Tensor)
+    alive = weakref.ref(tensor)
+
+    def ingest(round, updates, **rest):
+        kept = updates  # a frame that would keep them
+        raise OSError(f"{len(kept)} not stored")
+
+    recording_store.ingest = ingest
+    feeder = Feeder(recording_store)
+    feeder.submit(Parcel(1, 24, {"a": lambda t=tensor: {"w": t}}))
+    del tensor
+    while feeder.pending_bytes:
+        pass
+    gc.collect()
+    assert alive() is None
+    with pytest.raises(OSError, match="1 not stored"):
+        feeder.flush()
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_one_malformed_update_does_not_cost_the_round(recording_store):
+    def broken():
+        raise ValueError("torn")
+
+    feeder = Feeder(recording_store)
+    feeder.submit(Parcel(3, 10, {"bad": broken, "good": lambda: {"w": 1}}, metadata={"bad": {"lr": 1}}))
+    with pytest.raises(ValueError, match="torn"):
+        feeder.flush()
+    assert recording_store.updates(3) == {"good": {"w": 1}}
+    assert recording_store.metadata(3) == {"bad": {"lr": 1, "error": "ValueError: torn"}}
+
+
+def test_flush_can_stop_waiting(recording_store):
+    recording_store.may_go_on.clear()
+    feeder = Feeder(recording_store)
+    feeder.submit(parcel(1))
+    with pytest.raises(TimeoutError, match="not yet ingested after 0.01 s"):
+        feeder.flush(timeout_s=0.01)
+    recording_store.may_go_on.set()
+    feeder.flush()
+    assert rounds(recording_store) == [1]
+
+
+def test_closing_finishes_and_takes_nothing_more(recording_store):
+    recording_store.may_go_on.clear()
+    feeder = Feeder(recording_store)
+    feeder.submit(parcel(1))
+    threading.Timer(0.05, recording_store.may_go_on.set).start()
+    feeder.close()
+    assert rounds(recording_store) == [1]
+    with pytest.warns(RuntimeWarning, match="round 2 came after the store was closed"):
+        feeder.submit(parcel(2))
+    with pytest.raises(StoreClosedError, match="round 2"):
+        feeder.close()
+    assert rounds(recording_store) == [1]
+    assert "closed" in repr(feeder)
+
+
+def test_a_script_that_ends_without_closing_loses_nothing():
+    script = (
+        "import time\n"
+        "from flstore.federated.feeder import Feeder, Parcel\n"
+        "class Store:\n"
+        "    def ingest(self, round, updates, **rest):\n"
+        "        time.sleep(0.05); print(round, flush=True)\n"
+        "feeder = Feeder(Store())\n"
+        "for r in range(4): feeder.submit(Parcel(r, 1, {'a': lambda: {}}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["0", "1", "2", "3"]
+
+
+def test_out_of_range(recording_store):
+    with pytest.raises(InvalidParameterError, match="buffer_bytes is 0"):
+        Feeder(recording_store, buffer_bytes=0)

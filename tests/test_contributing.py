@@ -1,0 +1,72 @@
+"""The examples of CONTRIBUTING.md work as they are written."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flstore import workloads
+from flstore.codec import decode, encode
+from flstore.simulator import participation_trace, replay
+from flstore.types import Key, Kind
+from flstore.workloads.base import Inputs, Scope
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def block(path: str) -> str:
+    """The code block that follows the name of a file."""
+    found = re.search(rf"`{re.escape(path)}`:\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+    assert found, f"CONTRIBUTING.md has no {path}"
+    return found[1]
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Imports a file of CONTRIBUTING.md as a module of somebody else's package."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def load(path: str):
+        name = "contributed_" + Path(path).stem
+        (tmp_path / f"{name}.py").write_text(block(path), encoding="utf-8")
+        return importlib.import_module(name)
+
+    return load
+
+
+def test_the_policy_keeps_the_newest_round(example):
+    policy = example("flstore/policies/newest.py").Newest
+    trace = participation_trace(clients=250, per_round=10, rounds=20, seed=0)
+    requests = trace.assign(workload="clustering")
+    posthoc = replay(requests, policy(), ingest="posthoc")
+    assert (posthoc.hits, posthoc.misses) == (10, 190)
+    assert replay(requests, policy()).resident_peak_bytes == 10
+
+
+def test_the_policys_replay_prints_what_it_says(example, capsys: pytest.CaptureFixture[str]):
+    snippet = re.search(r"```python\n( +from flstore\.simulator import.*?)```", TEXT, re.DOTALL)
+    assert snippet
+    exec(textwrap.dedent(snippet[1]), {"Newest": example("flstore/policies/newest.py").Newest})
+    printed = re.search(r"# (\d+ \d+):", snippet[1])
+    assert printed
+    assert capsys.readouterr().out.strip() == printed[1]
+
+
+def test_the_workload_is_found_by_its_path_and_computes_norms(example):
+    example("flstore/workloads/norms.py")
+    cls = workloads.from_path("contributed_norms:Norms")
+    scope = Scope(job="j", round=3)
+    catalogue = SimpleNamespace(clients=lambda round: ["a", "b"])
+    keys = cls().needs(scope, catalogue)
+    assert keys == [Key("j", Kind.UPDATE, 3, "a"), Key("j", Kind.UPDATE, 3, "b")]
+    tensors = {"w": np.array([[3.0, 0.0]], dtype=np.float32), "v": np.array([4.0], dtype=np.float32)}
+    data = {key: decode(encode(key, {n: t * (i + 1) for n, t in tensors.items()})) for i, key in enumerate(keys)}
+    found = cls().compute(Inputs(scope, data))
+    assert found.clients == ["a", "b"]
+    assert found.norms == [5.0, 10.0]
