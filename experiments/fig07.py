@@ -143,13 +143,13 @@ def figure(data: pd.DataFrame) -> Figure:
     for axes, model in zip(panels[0], models, strict=True):
         part = data[data["model"] == model]
         common = {"x": "workload", "y": "latency_s", "hue": "system", "palette": COLOURS, "ax": axes}
-        sns.boxplot(part, **common, showfliers=False, fill=False, linewidth=1.2, legend=axes is panels[0][0])
+        sns.boxplot(part, **common, showfliers=False, fill=False, linewidth=1.2, legend=axes is panels[0][-1])
         sns.stripplot(part, **common, dodge=True, size=4, alpha=0.7, legend=False)
         axes.set(title=model, xlabel="", ylabel="latency at the caller, s", yscale="log")
         axes.tick_params(axis="x", rotation=30)
         for label in axes.get_xticklabels():
             label.set_horizontalalignment("right")
-    panels[0][0].legend(title=None)
+    panels[0][-1].legend(title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
     drawn.suptitle("Latency of a request, measured (loopback S3)")
     drawn.tight_layout()
     return drawn

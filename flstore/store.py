@@ -12,7 +12,7 @@ import numpy as np
 
 from flstore import policies
 from flstore.engine import EventLog, reroute, step
-from flstore.errors import CapacityError, FLStoreError, FunctionLostError, InvalidParameterError, RequestTimeoutError
+from flstore.errors import CapacityError, FLStoreError, FunctionLostError, InvalidParameterError, PolicyError, RequestTimeoutError
 from flstore.functions import wire
 from flstore.policies.base import Policy
 from flstore.sizing import function_memory
@@ -188,9 +188,10 @@ class FLStore(System):
 
     async def _load(self, action: Load, keys: list[Key], at_hand: dict[Key, Any]) -> list[tuple[Key, str]]:
         failed: list[Any] = []
-        for key, value in at_hand.items():
-            data = [self._sendable(key, value)]
-            reply = await self._pool.call(action.function, "put", keys=_packed([key]), generation=action.generation, data=data)
+        metadata = [key for key in at_hand if key.kind is Kind.METADATA]
+        for batch in ([key] for key in at_hand if key.kind is not Kind.METADATA) if not metadata else (metadata,):
+            data = [self._sendable(key, at_hand[key]) for key in batch]
+            reply = await self._pool.call(action.function, "put", keys=_packed(batch), generation=action.generation, data=data)
             failed += wire.unpack(reply["failed"])
         rest = [key for key in keys if key not in at_hand]
         if rest:
@@ -244,10 +245,13 @@ class FLStore(System):
             None if question.scope.client is None else self._catalogue.ids.find(question.scope.client),
             self._catalogue.key_sets(question.keys),
         )
-        with self._engine_lock:
-            run = self._handle(event)[-1]
-        assert isinstance(run, Run)
         record = question.record
+        try:
+            run = self._handle(event)[-1]
+        except PolicyError as error:
+            question.fail(error)
+            return
+        assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._pool.submit(self._run_to_end(question, event, run))
 
@@ -305,9 +309,16 @@ class FLStore(System):
         absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
         if absent:
             record.hits, record.misses = record.hits - len(absent), record.misses + len(absent)
-            for part in self._catalogue.key_sets(absent):
-                self._handle(LoadFailed(run.function, part, "the function does not hold it"))
+            self._report_absent(run.function, absent)
         return wire.unpack_result(question.workload.result_type, reply["result"])
+
+    def _report_absent(self, function: int, keys: list[Key]) -> None:
+        """Tell the engine what a function lacks, unless it was dropped on purpose while the request was on its way."""
+        with self._engine_lock:
+            for key in keys:
+                (part,) = self._catalogue.key_sets([key])
+                if self._state.where(part)[0] == function:
+                    self._handle(LoadFailed(function, part, "the function does not hold it"))
 
     async def _wait_for_loads(self, run: Run) -> None:
         """Wait for the loads that are on their way for this request."""

@@ -86,6 +86,14 @@ class State:
             rows = table.rows(clients) if table is not None else np.full(len(clients), -1, dtype=np.int64)
             yield slot, table, clients, rows
 
+    def where(self, keys: KeySet) -> IntArray:
+        """The function that holds each object, ``NOWHERE`` for none."""
+        parts = [
+            np.where(rows >= 0, table.function[rows], NOWHERE) if table is not None else np.full(len(rows), NOWHERE)
+            for _, table, _, rows in self.resolve(keys)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
     def participations(self, job: int, client: int) -> list[int]:
         """Rounds with an update of `client`, ascending. Built on first use, kept up to date from then on."""
         chain = self._chains.get((job, client))
@@ -186,11 +194,7 @@ class View:
 
     def held(self, keys: KeySet) -> NDArray[np.bool_]:
         """Whether each object is held by a function, ready or not."""
-        parts = [
-            (rows >= 0) & (table.function[rows] != NOWHERE) if table is not None else np.zeros(len(rows), dtype=np.bool_)
-            for _, table, _, rows in self._state.resolve(keys)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+        return self._state.where(keys) != NOWHERE
 
     def size(self, keys: KeySet) -> IntArray:
         """Bytes of each object; 0 where it does not exist."""

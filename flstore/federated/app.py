@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from flstore.federated.data import CLASSES, Digits, digits
 from flstore.federated.grid import LocalGrid
 from flstore.federated.models import build
 from flstore.federated.npy import decode_npy
+from flstore.federated.scopes import one_thread, quiet, replies_let_go, seeded_sampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 16
 EPOCHS = 2
-
-_MOST_THREADS = 4
-"""Batches of 16 small images keep no more processors busy than this."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -90,8 +86,8 @@ def run(
 ) -> RunHistory:
     """Train a network on the digits, federated over clients in this process, and record it in a store.
 
-    Equal arguments choose the same clients and the same batches; on the same machine with the same number of threads
-    the models are equal too.
+    Equal arguments choose the same clients and the same batches; on the same kind of processor the models are
+    equal too (torch computes on one thread meanwhile).
 
     Parameters
     ----------
@@ -152,7 +148,7 @@ def run(
     if store is not None:
         strategy = store.observe(strategy)
     with ExitStack() as stack:
-        for scope in (_quiet(), _threads(), _seeded_sampling(strategy, seed)):
+        for scope in (quiet(), one_thread(), seeded_sampling(strategy, seed), replies_let_go(strategy)):
             stack.enter_context(scope)
         grid = stack.enter_context(LocalGrid(client_app(), clients))
         bar = stack.enter_context(_bar(model, rounds, progress))
@@ -172,7 +168,7 @@ def _check(rounds: int, clients: int, per_round: int, lr: float, max_batches: in
 
 
 def _fedavg(clients: int, per_round: int) -> FedAvg:
-    with _quiet(logging.ERROR):  # it warns that clients evaluate nothing, which is meant
+    with quiet(logging.ERROR):  # it warns that clients evaluate nothing, which is meant
         return FedAvg(
             fraction_train=per_round / clients,  # rounded down, so the minimum makes it exact
             fraction_evaluate=0.0,
@@ -191,7 +187,16 @@ def _serve(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         initial = ArrayRecord(network.state_dict())
-        results.append(strategy.start(grid, initial, rounds, train_config=config, evaluate_fn=watch))
+        results.append(
+            strategy.start(
+                grid,
+                initial,
+                rounds,
+                train_config=config,
+                evaluate_config=ConfigRecord(dict(config)),  # Flower writes the round into each
+                evaluate_fn=watch,
+            )
+        )
 
     app(grid, Context(run_id=grid.run.run_id, node_id=0, node_config={}, state=RecordDict(), run_config={}))
     return results[0]
@@ -240,54 +245,3 @@ def _bar(model: str, rounds: int, progress: bool) -> tqdm[Any]:
     from tqdm.auto import tqdm
 
     return tqdm(total=rounds, desc=model, unit="round", disable=not progress)
-
-
-@contextmanager
-def _seeded_sampling(strategy: Any, seed: int) -> Iterator[None]:
-    """Make Flower's choice of clients depend on the seed and the round alone.
-
-    Flower draws from the global ``random``. Seeding it once is not enough, because other threads draw from it too (a
-    Dask client, for one); so it is seeded for each choice, and put back after it.
-    """
-    before = vars(strategy).get("configure_train")
-    choose = strategy.configure_train
-
-    def configure_train(server_round: int, *args: Any, **kwargs: Any) -> Any:
-        state = random.getstate()
-        random.seed(f"{seed}/{server_round}")
-        try:
-            return list(choose(server_round, *args, **kwargs))
-        finally:
-            random.setstate(state)
-
-    strategy.configure_train = configure_train
-    try:
-        yield
-    finally:
-        if before is None:
-            del strategy.configure_train
-        else:
-            strategy.configure_train = before
-
-
-@contextmanager
-def _quiet(least: int = logging.WARNING) -> Iterator[None]:
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(least)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
-def _threads() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, _MOST_THREADS))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -20,6 +20,7 @@ import dask
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.nanny import FunctionNanny
 
 CONNECT_TIMEOUT_S = 1.0
 WATCH_PERIOD_S = 0.5
@@ -95,11 +96,13 @@ class FunctionPool:
                 n_workers=functions,
                 threads_per_worker=1,
                 processes=processes,
+                worker_class=FunctionNanny if processes else None,
                 security=True if processes else None,
                 host="127.0.0.1" if processes else None,
                 protocol=None if processes else "inproc://",
                 memory_limit=0,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
                 silence_logs=logging.CRITICAL,
             )
         try:
@@ -212,7 +215,7 @@ class FunctionPool:
             if known or address in self._dead:
                 continue
             try:
-                await self._welcome(address, str(worker["name"]))
+                await self._welcome(address, f"function-{worker['name']}")
             except (OSError, FunctionLostError, KeyError):
                 continue  # still starting; the next look finds it
 

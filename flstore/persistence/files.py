@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -162,10 +164,13 @@ class RemoteFiles:
         self.root = root.rstrip("/")
         # s3fs would ask for the size first and then read in chunks: two requests and more, where one is faster.
         self._whole = {"max_concurrency": 1} if "s3" in protocols(fs) else {}
+        # In memory, fsspec looks and then writes.
+        self._create_guard = threading.Lock() if "memory" in protocols(fs) else nullcontext()
 
     def create(self, path: str, data: Buffer) -> None:
         try:
-            self.fs.pipe_file(self._at(path), bytes(data), mode="create")
+            with self._create_guard:
+                self.fs.pipe_file(self._at(path), bytes(data), mode="create")
         except OSError as exc:
             code = s3_code(exc)
             if code in _TAKEN:

@@ -61,6 +61,7 @@ class ObjectStore:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from flstore.codec import decode, encode
     >>> objects = ObjectStore("memory://example")
     >>> key = Key("demo", Kind.UPDATE, 3, "7")

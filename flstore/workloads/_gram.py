@@ -64,7 +64,7 @@ def gram(updates: Sequence[ClientUpdate], reference: ClientUpdate | None = None)
     check_signatures(updates)
     with np.errstate(all="ignore"):
         for views, origin in _segments(updates, reference):
-            _add_products(total, views, origin)
+            add_products(total, views, origin)
     return total
 
 
@@ -187,8 +187,8 @@ def _segments(
             yield [flat(update[name]) for update in updates], flat(found)
 
 
-def _add_products(total: Matrix, views: Sequence[NDArray[np.generic]], origin: NDArray[np.generic] | None) -> None:
-    """Add the inner products of flat views, minus `origin`, to `total`."""
+def add_products(total: Matrix, views: Sequence[NDArray[np.generic]], origin: NDArray[np.generic] | None) -> None:
+    """Add the inner products of flat views of one dtype, minus `origin`, to `total`."""
     count, size = len(views), views[0].size
     wide = views[0].dtype == np.float64 or (origin is not None and origin.dtype == np.float64)
     dtype = np.dtype(np.float64 if wide else np.float32)

@@ -73,9 +73,9 @@ class Inputs:
         return found
 
     def metadata(self) -> list[dict[str, Any]]:
-        """One dict a (round, client), with these two as its first entries, sorted by them."""
+        """One dict a (round, client), with these two among its entries, sorted by them."""
         rows = [(k.round, str(k.client), v) for k, v in self.data.items() if k.kind is Kind.METADATA]
-        return [{"round": r, "client": c, **v} for r, c, v in sorted(rows, key=lambda row: row[:2])]
+        return [{**v, "round": r, "client": c} for r, c, v in sorted(rows, key=lambda row: row[:2])]
 
 
 class Workload(ABC):

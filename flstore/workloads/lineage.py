@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from flstore.codec import ClientUpdate
 from flstore.errors import InvalidParameterError, UpdateNotFoundError
 from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads._gram import flat, is_floating
+from flstore.workloads._gram import add_products, flat, is_floating
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_client
-
-_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,20 +165,17 @@ def _shapes(update: ClientUpdate) -> dict[str, tuple[int, ...]]:
 
 
 def _sums(now: NDArray[Any], before: NDArray[Any] | None) -> tuple[float, float, float]:
-    """now . now, now . before and |now - before|^2 of a tensor, by chunk in float64."""
-    square = inner = change = 0.0
+    """now . now, now . before and |now - before|^2 of a tensor."""
+    products, change = np.zeros((2, 2)), np.zeros((1, 1))
     line = flat(now)
-    past = None if before is None else flat(before)
-    with np.errstate(all="ignore"):
-        for at in range(0, line.size, _CHUNK):
-            a = line[at : at + _CHUNK].astype(np.float64)
-            square += float(a @ a)
-            if past is not None:
-                b = past[at : at + _CHUNK].astype(np.float64)
-                inner += float(a @ b)
-                np.subtract(a, b, out=b)
-                change += float(b @ b)
-    return square, inner, change
+    past = line if before is None else flat(before)
+    if line.dtype != past.dtype:
+        line, past = line.astype(np.float64), past.astype(np.float64)
+    if line.size:
+        with np.errstate(all="ignore"):
+            add_products(products, [line, past], None)
+            add_products(change, [line], past)
+    return float(products[0, 0]), float(products[0, 1]), float(change[0, 0])
 
 
 def _cosines(steps: Sequence[_Step]) -> list[float]:

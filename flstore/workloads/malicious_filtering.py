@@ -99,7 +99,7 @@ class MaliciousFiltering(Workload):
     - its update has NaN or infinities: always, and it is kept out of all that follows; or
     - its score is an outlier upwards: more than `threshold` times 1.4826 MAD above the median (the modified z-score).
       The unit is at least a tenth of the median, because clients that nearly agree have a MAD near zero; or
-    - its norm is an outlier either way, by the same rule for log(norm) with a unit between log(2) / 3.5 and log(5) / 3.5:
+    - its norm is an outlier either way, by the same rule for log(norm), its unit between log(2) / 3.5 and log(5) / 3.5:
       scaling does not change a direction. At the default threshold nobody within a factor of two of the median norm is
       flagged for it, and everybody beyond a factor of five is.
 

@@ -1,5 +1,7 @@
+import gc
 import logging
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ def test_a_run_is_recorded_whole(recording_store):
     history = run(**TINY, store=with_observe(recording_store))
     recording_store.flush()
     assert len(history.accuracy) == len(history.loss) == len(history.seconds) == 3
-    assert np.isnan(history.train_loss[0]) and all(x > 0 for x in history.train_loss[1:])
+    assert np.isnan(history.train_loss[0])
+    assert all(x > 0 for x in history.train_loss[1:])
     names = list(state_arrays(build("mobilenet_v3_small")))
     kept = recording_store.aggregates()
     assert sorted(kept) == [0, 1, 2]
@@ -31,14 +34,18 @@ def test_a_run_is_recorded_whole(recording_store):
     assert all(np.array_equal(kept[2][k], v) for k, v in history.arrays.items())
     for r in (1, 2):
         updates = recording_store.updates(r)
-        assert len(updates) == 3 and all(0 <= int(c) < 20 for c in updates)
+        assert len(updates) == 3
+        assert all(0 <= int(c) < 20 for c in updates)
         assert all(list(u) == names for u in updates.values())
         for row in recording_store.metadata(r).values():
             assert {"lr": 0.05, "model": "mobilenet_v3_small", "max-batches": 1, "alpha": 1.0}.items() <= row.items()
-            assert row["num-examples"] >= 2 and row["duration_s"] > 0
+            assert row["num-examples"] >= 2
+            assert row["duration_s"] > 0
     frame = history.frame()
-    assert list(frame.columns) == ["accuracy", "loss", "train_loss", "seconds"] and frame.index.tolist() == [0, 1, 2]
-    assert repr(history).startswith("RunHistory(mobilenet_v3_small: accuracy ") and len(repr(history)) < 100
+    assert list(frame.columns) == ["accuracy", "loss", "train_loss", "seconds"]
+    assert frame.index.tolist() == [0, 1, 2]
+    assert repr(history).startswith("RunHistory(mobilenet_v3_small: accuracy ")
+    assert len(repr(history)) < 100
 
 
 def test_equal_seeds_are_equal_runs_and_leave_no_trace(recording_store):
@@ -46,12 +53,14 @@ def test_equal_seeds_are_equal_runs_and_leave_no_trace(recording_store):
     before = random.getstate(), logger.level, torch.get_num_threads(), torch.random.get_rng_state()
     one = run(**TINY, store=with_observe(recording_store))
     after = random.getstate(), logger.level, torch.get_num_threads(), torch.random.get_rng_state()
-    assert before[:3] == after[:3] and torch.equal(before[3], after[3])
+    assert before[:3] == after[:3]
+    assert torch.equal(before[3], after[3])
     random.random()  # another state, the same clients
     same, other = run(**TINY, strategy=strategy), run(**TINY, seed=1)
-    assert "configure_train" not in vars(strategy)
+    assert not {"configure_train", "configure_evaluate", "aggregate_train"} & set(vars(strategy))
     assert all(np.array_equal(v, same.arrays[k]) for k, v in one.arrays.items())
-    assert one.accuracy == same.accuracy and one.loss == same.loss
+    assert one.accuracy == same.accuracy
+    assert one.loss == same.loss
     assert not all(np.array_equal(v, other.arrays[k]) for k, v in one.arrays.items())
 
 
@@ -60,7 +69,28 @@ def test_clients_evaluate_when_the_strategy_asks(recording_store):
     run(**{**TINY, "rounds": 1}, strategy=strategy, store=with_observe(recording_store))
     recording_store.flush()
     rows = [row for row in recording_store.metadata(1).values() if "eval_accuracy" in row]
-    assert len(rows) == 2 and all(0 <= row["eval_accuracy"] <= 1 and row["eval_loss"] > 0 for row in rows)
+    assert len(rows) == 2
+    assert all(0 <= row["eval_accuracy"] <= 1 and row["eval_loss"] > 0 for row in rows)
+
+
+def test_two_rounds_of_replies_are_never_in_memory_together():
+    alive = weakref.WeakSet()
+    counts = []
+
+    class Counting(FedAvg):
+        def configure_train(self, server_round, arrays, config, grid):
+            gc.collect()
+            counts.append(len(alive))
+            return super().configure_train(server_round, arrays, config, grid)
+
+        def aggregate_train(self, server_round, replies):
+            alive.update(replies)
+            counts.append(len(alive))
+            return super().aggregate_train(server_round, replies)
+
+    strategy = Counting(fraction_train=0.1, fraction_evaluate=0.0, min_train_nodes=2)
+    run(**TINY, strategy=strategy)
+    assert counts == [0, 2, 0, 2]
 
 
 def test_one_client_can_be_enough():

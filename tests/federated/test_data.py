@@ -10,8 +10,10 @@ LABELS = np.repeat(np.arange(10), 100)
 
 def test_digits_are_all_there_once():
     data = digits(partitions=20, seed=3)
-    assert data.train_images.shape == (1437, 3, 32, 32) and data.test_images.shape == (360, 3, 32, 32)
-    assert data.train_images.dtype == np.float32 and data.train_labels.dtype == np.int64
+    assert data.train_images.shape == (1437, 3, 32, 32)
+    assert data.test_images.shape == (360, 3, 32, 32)
+    assert data.train_images.dtype == np.float32
+    assert data.train_labels.dtype == np.int64
     raw = load_digits()
     images = np.concatenate([data.train_images, data.test_images])
     labels = np.concatenate([data.train_labels, data.test_labels])
@@ -19,7 +21,8 @@ def test_digits_are_all_there_once():
     assert sorted(map(tuple, np.c_[small, labels])) == sorted(
         map(tuple, np.c_[raw.data, raw.target].astype(np.float32))
     )
-    assert np.array_equal(images[:, 0], images[:, 2]) and np.array_equal(images[:, :, 0, 0], images[:, :, 3, 3])
+    assert np.array_equal(images[:, 0], images[:, 2])
+    assert np.array_equal(images[:, :, 0, 0], images[:, :, 3, 3])
     assert repr(data) == "Digits(1437 training, 360 held out, 20 clients)"
 
 
@@ -33,7 +36,8 @@ def test_digits_are_kept_and_cannot_be_changed():
 
 def test_the_held_out_images_do_not_depend_on_the_split():
     one, other = digits(partitions=20, seed=3), digits(partitions=7, alpha=0.1, seed=4)
-    assert np.array_equal(one.test_images, other.test_images) and np.array_equal(one.test_labels, other.test_labels)
+    assert np.array_equal(one.test_images, other.test_images)
+    assert np.array_equal(one.test_labels, other.test_labels)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 1.0, 100.0])

@@ -52,14 +52,18 @@ def test_a_full_buffer_waits_and_says_so_once(recording_store):
         for r in range(2, 6):
             feeder.submit(parcel(r))
 
-    with pytest.warns(RuntimeWarning, match="Training waits for the store: 0.0 MB") as seen:
+    def watched() -> None:
         thread = threading.Thread(target=training)
         thread.start()
         thread.join(0.2)
-        assert thread.is_alive() and feeder.pending_bytes == 20
+        assert thread.is_alive()
+        assert feeder.pending_bytes == 20
         recording_store.may_go_on.set()
         thread.join(30)
         feeder.flush()
+
+    with pytest.warns(RuntimeWarning, match=r"Training waits for the store: 0\.0 MB") as seen:
+        watched()
     assert len(seen) == 1
     assert rounds(recording_store) == list(range(6))
 
@@ -77,13 +81,18 @@ def test_failures_are_warned_of_once_a_round_and_raised_by_flush(recording_store
     error = OSError("disk full")
     recording_store.fails = lambda r: error if r == 1 else ValueError("odd") if r == 2 else None
     feeder = Feeder(recording_store)
-    with pytest.warns(RuntimeWarning, match=r"Not all of round \d was recorded") as seen:
+
+    def submit_all() -> BaseException:
         for r in (0, 1, 1, 2, 3):
             feeder.submit(parcel(r))
         with pytest.raises(OSError, match="disk full") as raised:
             feeder.flush()
-    assert raised.value is error
-    assert raised.value.__notes__ == ["also, round 1: OSError: disk full", "also, round 2: ValueError: odd"]
+        return raised.value
+
+    with pytest.warns(RuntimeWarning, match=r"Not all of round \d was recorded") as seen:
+        raised = submit_all()
+    assert raised is error
+    assert error.__notes__ == ["also, round 1: OSError: disk full", "also, round 2: ValueError: odd"]
     assert len(seen) == 2
     assert rounds(recording_store) == [0, 3]
     feeder.flush()  # raised once
@@ -141,7 +150,7 @@ def test_flush_can_stop_waiting(recording_store):
     recording_store.may_go_on.clear()
     feeder = Feeder(recording_store)
     feeder.submit(parcel(1))
-    with pytest.raises(TimeoutError, match="not yet ingested after 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"not yet ingested after 0\.01 s"):
         feeder.flush(timeout_s=0.01)
     recording_store.may_go_on.set()
     feeder.flush()

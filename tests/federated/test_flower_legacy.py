@@ -69,10 +69,12 @@ def test_the_older_interface(recording_store):
     assert sorted(recording_store.updates(1)) == sorted(recording_store.updates(2)) == ["1", "2"]
     update = recording_store.updates(1)["2"]
     assert list(update) == ["0000", "0001"]
-    assert np.array_equal(update["0000"], np.full((2, 2), 2)) and update["0000"].dtype == np.float32
+    assert np.array_equal(update["0000"], np.full((2, 2), 2))
+    assert update["0000"].dtype == np.float32
     kept = recording_store.aggregates()
     assert sorted(kept) == [0, 1, 2]
-    assert np.array_equal(kept[0]["0001"], INITIAL[1]) and np.array_equal(kept[2]["0000"], bare[0])
+    assert np.array_equal(kept[0]["0001"], INITIAL[1])
+    assert np.array_equal(kept[2]["0000"], bare[0])
     evaluated = {"eval_loss": 0.5, "eval_num-examples": 4, "eval_accuracy": 0.75}
     rows = recording_store.metadata(2)
     assert rows["2"] == {"lr": 0.05, "loss": 0.25, "num-examples": 20, "node_id": "2", **evaluated}

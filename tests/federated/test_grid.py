@@ -38,7 +38,8 @@ def test_clients_answer_in_order_and_errors_are_messages(workers: int):
         again = ask(grid)
     assert dict(first.content["heard"]) == {"x": 1, "number": 0, "of": 3, "n": 1}
     assert dict(third.content["heard"]) == {"x": 1, "number": 2, "of": 3, "n": 1}
-    assert second.has_error() and second.error.reason == "ValueError: no data here"
+    assert second.has_error()
+    assert second.error.reason == "ValueError: no data here"
     assert second.metadata.src_node_id == FIRST_NODE_ID + 1
     assert again[2].content["heard"]["n"] == 2  # a client's state stays
 
@@ -49,7 +50,8 @@ def test_replies_are_pulled_once_by_the_id_of_their_message():
         message = grid.create_message(content, "train", FIRST_NODE_ID, group_id="7")
         (sent,) = grid.push_messages([message])
         (reply,) = grid.pull_messages(["unknown", sent])
-        assert reply.metadata.reply_to_message_id == sent and reply.metadata.group_id == "7"
+        assert reply.metadata.reply_to_message_id == sent
+        assert reply.metadata.group_id == "7"
         assert grid.pull_messages([sent]) == []
 
 

@@ -65,7 +65,7 @@ def test_arrays_of_another_network_are_refused_and_change_nothing():
     before = state_arrays(layer)
     with pytest.raises(InvalidUpdateError, match=r"'weight'.*\(2, 3\).*\(3, 3\)"):
         load_arrays(layer, {"bias": np.ones(2, np.float32), "weight": np.ones((3, 3), np.float32)})
-    with pytest.raises(InvalidUpdateError, match="'extra'.*absent"):
+    with pytest.raises(InvalidUpdateError, match=r"'extra'.*absent"):
         load_arrays(layer, {**before, "extra": np.ones(1)})
     with pytest.raises(InvalidUpdateError, match="'bias'"):
         load_arrays(layer, {"weight": before["weight"]})

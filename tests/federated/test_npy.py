@@ -27,9 +27,11 @@ from flstore.federated.npy import decode_npy
 def test_it_reads_what_flower_writes_without_a_copy(array: np.ndarray):
     sent = Array(array)
     got = decode_npy(sent.data, sent.dtype)
-    assert got.dtype == array.dtype and got.shape == array.shape
+    assert got.dtype == array.dtype
+    assert got.shape == array.shape
     assert np.array_equal(got, array)
-    assert not got.flags.writeable and not got.flags.owndata
+    assert not got.flags.writeable
+    assert not got.flags.owndata
     memory = np.frombuffer(sent.data, np.uint8)
     assert array.size == 0 or np.shares_memory(got, memory)
 

@@ -6,7 +6,7 @@ import posixpath
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flstore.errors import InvalidIdError, InvalidParameterError
@@ -46,6 +46,7 @@ def test_awkward_ids(name: str, encoded: str) -> None:
     assert parse_path(path) == Key(name, Kind.UPDATE, 1, name)
 
 
+@settings(deadline=None)
 @given(ids, ids, st.integers(0, 99_999_999))
 def test_any_id_comes_back_and_stays_below_the_root(job: str, client: str, round: int) -> None:
     for key in (Key(job, Kind.UPDATE, round, client), Key(job, Kind.AGGREGATE, round), Key(job, Kind.METADATA, round)):

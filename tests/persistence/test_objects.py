@@ -253,7 +253,7 @@ for i in range(100_000):
     assert writer.stdout is not None
     assert [writer.stdout.readline() for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
     while not any(path.name.startswith(".") for path in folder.iterdir()):
-        pass
+        assert writer.poll() is None
     writer.kill()
     writer.wait()
     writer.stdout.close()

@@ -42,10 +42,10 @@ def test_which_rounds_are_read(history, scope, rounds):
 def test_norms_changes_and_cosines_equal_numpy(history):
     result = history.ask(make("lineage"), client="7")
     values = rows(history, result.rounds)
-    np.testing.assert_allclose(result.norms, np.linalg.norm(values, axis=1), rtol=1e-10)
-    np.testing.assert_allclose(result.change[1:], np.linalg.norm(np.diff(values, axis=0), axis=1), rtol=1e-10)
+    np.testing.assert_allclose(result.norms, np.linalg.norm(values, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(result.change[1:], np.linalg.norm(np.diff(values, axis=0), axis=1), rtol=1e-6)
     inner = (values[1:] * values[:-1]).sum(axis=1) / result.norms[1:] / result.norms[:-1]
-    np.testing.assert_allclose(result.cosine[1:], inner, atol=1e-12)
+    np.testing.assert_allclose(result.cosine[1:], inner, atol=1e-6)
     assert np.isnan([result.change[0], result.cosine[0]]).all()
     assert result.checksums == [history.updates(r)[0].checksum for r in result.rounds]
     assert result.sizes_bytes == [history.updates(r)[0].size_bytes for r in result.rounds]
@@ -71,6 +71,11 @@ def test_an_update_with_nan_and_one_with_other_layers_break_the_chain_only_there
     np.testing.assert_allclose(result.change[3], np.sqrt(28))
     np.testing.assert_allclose(result.cosine[3], 1)
     assert result.most_changed == [[], ["x", "y"], [], ["x"]]
+
+
+def test_a_client_that_changed_its_precision_is_compared_all_the_same(job):
+    job.add(1, {"c": {"x": np.array([1.0, 2.0], np.float16)}}).add(2, {"c": {"x": np.array([1.0, 5.0])}})
+    assert job.ask(make("lineage"), client="c").change[1] == 3
 
 
 def test_zero_updates_have_cosine_zero(job):

@@ -1,0 +1,1 @@
+"""The speed figures, as ratios against named peers: ``python -m benchmarks`` runs them, see README.md."""

@@ -1,0 +1,56 @@
+"""``python -m benchmarks [names...]``: run the benchmarks, print a table, write every figure as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import machine, report
+from benchmarks.rows import Row
+
+NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine")
+LATEST = Path(__file__).with_name("latest.json")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; 0 unless a benchmark failed (a goal that was missed is a finding, not a failure)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(NAMES))
+    if unknown:
+        parser.error(f"there is no benchmark named {unknown[0]!r}; there are: {', '.join(NAMES)}")
+    environment = machine.describe()
+    found: dict[str, list[Row]] = {}
+    took_s: dict[str, float] = {}
+    for name in options.names or NAMES:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        found[name] = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick)
+        took_s[name] = time.perf_counter() - began
+    print(report.table(row for rows in found.values() for row in rows))
+    # A part of the figures, or figures of a small model, must not replace the whole ones.
+    target = options.output or (LATEST if not options.names and not options.quick else None)
+    if target is not None:
+        report.write(target, report.document(environment, found, took_s))
+        print(f"written to {target}", file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which; default all: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small model and few repetitions: tries the harness, not the speed"
+    )
+    parser.add_argument(
+        "--output", type=Path, help=f"where to write the figures; default {LATEST.name}, for a complete run"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

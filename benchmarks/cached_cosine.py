@@ -1,0 +1,84 @@
+"""A request for a cached round against the same computation in the caller's own process.
+
+What FLStore adds to a computation that it runs where the data is: one message to the function and back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+from benchmarks import rounds
+from benchmarks.rows import Row, timed
+from benchmarks.threads import Threads, blas_threads
+from benchmarks.timing import Spread, interleaved
+from flstore import FLStore
+from flstore.system import Result
+from flstore.workloads.cosine_similarity import CosineSimilarity
+
+EXTRA_MS = 10.0
+"""What a request may take beyond the computation."""
+
+
+def run(quick: bool = False) -> list[Row]:
+    """Cosine similarities of ten clients, of deltas and of whole weights."""
+    name, state = rounds.model(quick)
+    updates = rounds.perturbed(state)
+    with tempfile.TemporaryDirectory() as root, FLStore.local(functions=2, root=root, job=rounds.JOB) as store:
+        store.ingest(0, {}, aggregate=state)
+        store.ingest(1, updates)
+        here = rounds.inputs(updates, state)
+        del updates
+        store.request("cosine_similarity", round=1)
+        store.flush()
+        rows = _threads(store)
+        for of in ("delta", "model"):
+            rows += _compare(store, here, name, of, repetitions=3 if quick else 30)
+    return rows
+
+
+def _compare(store: FLStore, here: Any, model: str, of: str, repetitions: int) -> list[Row]:
+    workload = CosineSimilarity(of=of)
+    answers: list[Result] = []
+    spreads = interleaved(
+        {
+            "request": lambda: answers.append(store.request("cosine_similarity", round=1, of=of)),
+            "here": lambda: workload.compute(here),
+        },
+        repetitions,
+        warm_up=2,
+    )
+    counted = answers[-repetitions:]
+    if any(answer.record.misses or answer.record.late_hits for answer in counted):
+        raise RuntimeError(f"the round was not cached: {counted[0]!r}; the figure would be of something else")
+    request, own = spreads["request"], spreads["here"]
+    extra = (request.median - own.median) * 1e3
+    peer = "the same compute() in this process"
+    title = f"cached_cosine {model} of={of}"
+    return [
+        timed(f"{title}: request", request, peer=peer, against=own),
+        timed(f"{title}: in this process", own),
+        Row(
+            f"{title}: request beyond the computation", extra, "ms",
+            goal=f"at most {EXTRA_MS:g} ms", met=extra <= EXTRA_MS,
+            note="difference of the medians", repetitions=repetitions,
+        ),
+        *(_part(title, counted, part) for part in ("fetch_s", "queue_s", "compute_s")),
+    ]  # fmt: skip
+
+
+def _part(title: str, answers: list[Result], part: str) -> Row:
+    return timed(
+        f"{title}: {part.removesuffix('_s')} of the request", Spread.of([getattr(a.record, part) for a in answers])
+    )
+
+
+def _threads(store: FLStore) -> list[Row]:
+    """Both sides must compute with equal means, or the comparison is of thread pools."""
+    there, here = store.request(Threads()).value.blas, blas_threads()
+    return [
+        Row(
+            "cached_cosine: BLAS threads of a function", there, "threads", peer="this process", ratio=there / here,
+            goal="as many as this process", met=there == here,
+        )
+    ]  # fmt: skip
