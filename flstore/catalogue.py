@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +70,9 @@ class Catalogue:
         """Clients with an update in `round`, sorted."""
         found = self._clients(Kind.UPDATE, round)
         if not found:
-            raise UpdateNotFoundError(f"job {self.job!r} has no updates of round {round!r}; {self._rounds_in_words(round)}")
+            raise UpdateNotFoundError(
+                f"job {self.job!r} has no updates of round {round!r}; {self._rounds_in_words(round)}"
+            )
         return found
 
     def all_clients(self) -> list[str]:
@@ -118,7 +120,7 @@ class Catalogue:
         """A key set as keys."""
         return [Key(self.job, keys.kind, r, None if c == NO_CLIENT else self.ids.name(c)) for r, c in keys.pairs()]
 
-    def ingested(self, kind: Kind, round: int, sizes: dict[str | None, int]) -> Ingested:
+    def ingested(self, kind: Kind, round: int, sizes: Mapping[Any, int]) -> Ingested:
         """The event that objects of one kind and round arrived."""
         if kind is Kind.AGGREGATE:
             ids = [NO_CLIENT]
@@ -161,7 +163,9 @@ class Catalogue:
             if has_metadata:
                 rows, _ = objects.get_metadata(self.job, round)
                 if rows:
-                    events.append(self.ingested(Kind.METADATA, round, {c: metadata_size(row) for c, row in rows.items()}))
+                    events.append(
+                        self.ingested(Kind.METADATA, round, {c: metadata_size(row) for c, row in rows.items()})
+                    )
         for event in events:
             self.state.register(event.keys, event.sizes)
         return events

@@ -60,7 +60,7 @@ class CorruptObjectError(StoreError):
 
 
 class CapacityError(FLStoreError, MemoryError):
-    """Data that does not fit the memory of a cache function. What was ingested is in the persistent store all the same."""
+    """Data that does not fit the memory of a cache function. What was ingested is persisted all the same."""
 
 
 class FunctionLostError(FLStoreError, ConnectionError):
@@ -97,7 +97,7 @@ BY_NAME: dict[str, type[FLStoreError]] = {
     cls.__name__: cls
     for cls in (
         InvalidIdError, InvalidUpdateError, InvalidParameterError, UnknownNameError, UpdateNotFoundError,
-        UpdateExistsError, StoreError, CorruptObjectError, CapacityError, FunctionLostError, RequestError, RequestTimeoutError,
-        StoreClosedError, PolicyError, OptionalDependencyError,
+        UpdateExistsError, StoreError, CorruptObjectError, CapacityError, FunctionLostError, RequestError,
+        RequestTimeoutError, StoreClosedError, PolicyError, OptionalDependencyError,
     )
 }  # fmt: skip

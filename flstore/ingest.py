@@ -61,7 +61,8 @@ def prepare(
 ) -> Arrival:
     """Check and encode.
 
-    `stored` reads an object that exists, `known_metadata` the rows of a round; `signatures` remembers the tensors of each round.
+    `stored` reads an object that exists, `known_metadata` the rows of a round; `signatures` remembers the tensors of
+    each round.
     """
     if isinstance(round, bool) or not isinstance(round, int) or round < 0:
         raise InvalidParameterError(f"round must be an integer from 0 on, got {round!r}")
@@ -122,7 +123,7 @@ def _signature_of_round(catalogue: Catalogue, stored: Callable[[Key], Any], roun
     return others[0], codec.decode(stored(Key(catalogue.job, Kind.UPDATE, round, others[0])), verify=False).signature
 
 
-def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -> None:
+def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str | None, Any]) -> None:
     """All clients of a round send tensors of the same names, dtypes and shapes."""
     other, expected = signature
     if update.signature == expected:
@@ -138,7 +139,9 @@ def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -
             text = f"has {name!r} as {_shape(mine[name])} instead of {_shape(theirs[name])}"
         else:
             continue
-        raise InvalidUpdateError(f"{key} {text}, unlike client {other!r} of the same round; a round has one architecture")
+        raise InvalidUpdateError(
+            f"{key} {text}, unlike client {other!r} of the same round; a round has one architecture"
+        )
 
 
 def _shape(entry: tuple[str, tuple[int, ...]]) -> str:
@@ -151,7 +154,9 @@ def _is_new(catalogue: Catalogue, stored: Callable[[Key], Any], key: Key, buffer
         return True
     if codec.checksum_of(stored(key)) == codec.checksum_of(buffer):
         return False
-    raise UpdateExistsError(f"another {key} is stored already; it was not overwritten (use another round, client id or job)")
+    raise UpdateExistsError(
+        f"another {key} is stored already; it was not overwritten (use another round, client id or job)"
+    )
 
 
 def _metadata(

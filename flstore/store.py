@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
-import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from flstore import policies
-from flstore.engine import EventLog, reroute, step
-from flstore.errors import CapacityError, FLStoreError, FunctionLostError, InvalidParameterError, PolicyError, RequestTimeoutError
+from flstore.engine import EventLog, step
+from flstore.errors import CapacityError, InvalidParameterError, PolicyError
 from flstore.functions import wire
+from flstore.moves import Moves
 from flstore.policies.base import Policy
+from flstore.results import Question, Receipt
+from flstore.serving import Serving
 from flstore.sizing import function_memory
 from flstore.status import FunctionStatus, Status
-from flstore.system import Question, Receipt, System
+from flstore.system import System
 from flstore.types import (
-    Action, Drop, Event, FunctionJoined, FunctionLost, Ingested, Key, KeySet, Kind, Load, Loaded, LoadFailed,
-    Requested, Run,
-)  # fmt: skip
+    Action,
+    Drop,
+    Event,
+    FunctionJoined,
+    FunctionLost,
+    Ingested,
+    Key,
+    Kind,
+    Load,
+    Requested,
+    Run,
+)
 
 if TYPE_CHECKING:
     from flstore.functions.pool import Function
-
-MEMBER_TIMEOUT_S = 30.0
-"""How long a request waits for a function to come back when none is alive."""
-ATTEMPTS = 4
 
 
 class FLStore(System):
@@ -70,10 +77,6 @@ class FLStore(System):
         self._policy = policies.make(policy, **(policy_options or {}))
         self._memory_bytes = function_memory(memory, functions)
         super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
-        self._engine_lock = threading.RLock()
-        self._moves: dict[int, asyncio.Task[None]] = {}
-        self._busy = 0
-        self._idle = threading.Condition()
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool.local(
@@ -83,6 +86,16 @@ class FLStore(System):
                 processes=not self._objects.is_local_memory,
                 joined=self._function_joined,
                 lost=self._function_lost,
+            )
+            self._moves = Moves(self._pool, self._catalogue, self._handle)
+            self._serving = Serving(
+                self._pool,
+                self._catalogue,
+                self._state,
+                self._lock,
+                self._moves,
+                self._not_durable,
+                self._handle,
             )
             self._pool.start()
         except BaseException:
@@ -110,15 +123,15 @@ class FLStore(System):
             Memory of each, in bytes or as ``"2GiB"``: three quarters cache, one quarter scratch space for requests.
             Default: 4 GiB, less on a small machine.
         root : str
-            The persistent store: a directory, or a URL that fsspec knows (``s3://bucket/prefix``). With ``memory://`` the
-            functions are threads of this process, and nothing outlives it.
+            The persistent store: a directory, or a URL that fsspec knows (``s3://bucket/prefix``). With ``memory://``
+            the functions are threads of this process, and nothing outlives it.
         job : str
             The FL job; several can share a root.
         policy : str or Policy
             The caching policy, one of ``flstore.policies.names()``, or an instance.
         **options
-            ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes that may
-            wait to be written), ``fsync`` (local writes survive a loss of power).
+            ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
+            that may wait to be written), ``fsync`` (local writes survive a loss of power).
         """
         return cls(root, functions=functions, memory=memory, job=job, policy=policy, **options)
 
@@ -133,77 +146,39 @@ class FLStore(System):
             "policy_options": options, "memory_bytes": self._memory_bytes,
         }  # fmt: skip
 
-    def _handle(self, event: Event, values: Mapping[Key, Any] | None = None) -> list[Action]:
+    def _handle(
+        self, event: Event, values: Mapping[Key, Any] | None = None, question: Question | None = None
+    ) -> list[Action]:
         """Let the engine decide about an event, log it, and set in motion what it decided, all in one order."""
-        with self._engine_lock:
+        with self._lock:
             actions = step(self._state, self._policy, event)
             self._log.append(event, actions)
+            if self._closed:
+                return actions
+            needed: set[int] = set()
+            if actions and isinstance(actions[-1], Run):
+                _, needed = self._state.loading(part for _, part in actions[-1].held)
             for action in actions:
-                if isinstance(action, Load | Drop) and not self._closed:
-                    self._start_move(action, values or {})
+                if isinstance(action, Load | Drop):
+                    prefetch = question is not None and isinstance(action, Load) and action.generation not in needed
+                    self._move(action, values or {}, question.future if question is not None and prefetch else None)
         return actions
 
-    def _start_move(self, action: Load | Drop, values: Mapping[Key, Any]) -> None:
-        """Begin a load or a drop on the event loop; decisions start in the order in which they were taken."""
-        keys = self._catalogue.keys(action.keys)
-        at_hand = {}
+    def _move(self, action: Load | Drop, values: Mapping[Key, Any], after: Future[Any] | None) -> None:
+        function = self._state.functions.get(action.function)
+        if function is None:
+            return
+        at_hand: dict[Key, Any] = {}
         if isinstance(action, Load):
-            # What is not durable yet is sent from here; everything else the function fetches itself.
-            held_here = ((key, values.get(key, self._writer.pending(key))) for key in keys)
-            at_hand = {key: value for key, value in held_here if value is not None}
-        with self._idle:
-            self._busy += 1
+            found = ((key, values.get(key, self._not_durable(key))) for key in self._catalogue.keys(action.keys))
+            at_hand = {key: value for key, value in found if value is not None}
+        self._moves.start(action, function.incarnation, at_hand, after)
 
-        def begin() -> None:
-            task = self._pool.loop.create_task(self._move(action, keys, at_hand))
-            if isinstance(action, Load):
-                self._moves[action.generation] = task
-            task.add_done_callback(lambda _: self._moved(action))
-
-        self._pool.loop.call_soon_threadsafe(begin)
-
-    def _moved(self, action: Load | Drop) -> None:
-        if isinstance(action, Load):
-            self._moves.pop(action.generation, None)
-        with self._idle:
-            self._busy -= 1
-            self._idle.notify_all()
-
-    async def _move(self, action: Load | Drop, keys: list[Key], at_hand: dict[Key, Any]) -> None:
-        try:
-            if isinstance(action, Drop):
-                await self._pool.call(action.function, "drop", keys=_packed(keys), generation=action.generation)
-                return
-            failed = await self._load(action, keys, at_hand)
-        except FunctionLostError:
-            return  # the engine hears of it as FunctionLost, and decides anew
-        except FLStoreError as error:
-            failed = [] if isinstance(action, Drop) else [(key, str(error)) for key in keys]
-        if failed:
-            reasons = "; ".join(sorted({reason for _, reason in failed})[:3])
-            for part in self._catalogue.key_sets(key for key, _ in failed):
-                self._handle(LoadFailed(action.function, part, reasons))
-        if isinstance(action, Load) and len(failed) < len(keys):
-            self._handle(Loaded(action.function, action.keys, action.generation))
-
-    async def _load(self, action: Load, keys: list[Key], at_hand: dict[Key, Any]) -> list[tuple[Key, str]]:
-        failed: list[Any] = []
-        metadata = [key for key in at_hand if key.kind is Kind.METADATA]
-        for batch in ([key] for key in at_hand if key.kind is not Kind.METADATA) if not metadata else (metadata,):
-            data = [self._sendable(key, at_hand[key]) for key in batch]
-            reply = await self._pool.call(action.function, "put", keys=_packed(batch), generation=action.generation, data=data)
-            failed += wire.unpack(reply["failed"])
-        rest = [key for key in keys if key not in at_hand]
-        if rest:
-            reply = await self._pool.call(action.function, "load", keys=_packed(rest), generation=action.generation)
-            failed += wire.unpack(reply["failed"])
-        return [(wire.key_of(values), reason) for values, reason in failed]
-
-    @staticmethod
-    def _sendable(key: Key, value: Any) -> Any:
-        from flstore.functions.pool import sendable
-
-        return wire.pack(value) if key.kind is Kind.METADATA else sendable(value)
+    def _not_durable(self, key: Key) -> Any:
+        """The bytes of an object that the persistent store may not have yet, or None."""
+        if key.kind is Kind.METADATA:
+            return self._rows.get(key.round, {}).get(str(key.client))
+        return self._writer.pending(key)
 
     def _arrived(self, events: list[Ingested], values: Mapping[Key, Any]) -> None:
         for event in events:
@@ -211,14 +186,15 @@ class FLStore(System):
 
     def _take_in(self, arrival: Any) -> Receipt:
         receipt = super()._take_in(arrival)
-        with self._engine_lock:
+        with self._lock:
             largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
         too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
         if too_large:
             key, size = next(iter(too_large.items()))
             raise CapacityError(
-                f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being written to the "
-                f"persistent store all the same; open the store with more memory, such as FLStore.local(memory={2 * size})"
+                f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
+                f"written to the persistent store all the same; open the store with more memory, such as "
+                f"FLStore.local(memory={2 * size})"
             )
         return receipt
 
@@ -236,132 +212,25 @@ class FLStore(System):
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
-        event = Requested(
-            question.record.request,
-            self._catalogue.number,
-            question.workload.name,
-            question.workload.policy_class,
-            question.scope.round,
-            None if question.scope.client is None else self._catalogue.ids.find(question.scope.client),
-            self._catalogue.key_sets(question.keys),
-        )
-        record = question.record
-        try:
-            run = self._handle(event)[-1]
-        except PolicyError as error:
-            question.fail(error)
-            return
+        scope, record = question.scope, question.record
+        with self._lock:
+            event = Requested(
+                record.request,
+                self._catalogue.number,
+                question.workload.name,
+                question.workload.policy_class,
+                scope.round,
+                None if scope.client is None else self._catalogue.ids.find(scope.client),
+                self._catalogue.key_sets(question.keys),
+            )
+            try:
+                run = self._handle(event, question=question)[-1]
+            except PolicyError as error:
+                question.fail(error)
+                return
         assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
-        self._pool.submit(self._run_to_end(question, event, run))
-
-    async def _run_to_end(self, question: Question, event: Requested, run: Run) -> None:
-        try:
-            limit = None
-            if question.deadline_s is not None:
-                import time
-
-                limit = max(0.0, question.deadline_s - (time.perf_counter() - question.started))
-            value = await asyncio.wait_for(self._try_functions(question, event, run), limit)
-        except TimeoutError as error:
-            if isinstance(error, FLStoreError):
-                question.fail(error)
-            else:
-                question.fail(
-                    RequestTimeoutError(f"{question.workload.name} was not answered within its {question.deadline_s} seconds")
-                )
-        except BaseException as error:
-            question.fail(error)
-        else:
-            question.finish(value)
-
-    async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
-        """Send the request; when the function goes away, to the next best one."""
-        for _ in range(ATTEMPTS):
-            if run.function < 0 and not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
-                break
-            if run.function >= 0:
-                try:
-                    return await self._run_on(question, run)
-                except FunctionLostError as error:
-                    lost = error
-            with self._engine_lock:
-                run = reroute(self._state, event)
-        else:
-            raise lost
-        raise FunctionLostError(f"no cache function was alive for {MEMBER_TIMEOUT_S:.0f} seconds")
-
-    async def _run_on(self, question: Question, run: Run) -> Any:
-        loop, record = self._pool.loop, question.record
-        began = loop.time()
-        await self._wait_for_loads(run)
-        waited = loop.time() - began
-        function = self._pool.functions.get(run.function)
-        if function is None:
-            raise FunctionLostError(f"cache function {run.function} is not alive")
-        record.functions.append(function.name)
-        order, extra = self._order(question, run)
-        reply = await self._pool.call(run.function, "run", request=order, extra=extra)
-        record.fetch_s += waited + reply["fetch_s"]
-        record.queue_s += reply["queue_s"]
-        record.compute_s += reply["compute_s"]
-        record.bytes_moved += reply["bytes_moved"]
-        absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
-        if absent:
-            record.hits, record.misses = record.hits - len(absent), record.misses + len(absent)
-            self._report_absent(run.function, absent)
-        return wire.unpack_result(question.workload.result_type, reply["result"])
-
-    def _report_absent(self, function: int, keys: list[Key]) -> None:
-        """Tell the engine what a function lacks, unless it was dropped on purpose while the request was on its way."""
-        with self._engine_lock:
-            for key in keys:
-                (part,) = self._catalogue.key_sets([key])
-                if self._state.where(part)[0] == function:
-                    self._handle(LoadFailed(function, part, "the function does not hold it"))
-
-    async def _wait_for_loads(self, run: Run) -> None:
-        """Wait for the loads that are on their way for this request."""
-        generations: set[int] = set()
-        with self._engine_lock:
-            for _, keys in run.held:
-                for _, table, _, rows in self._state.resolve(keys):
-                    if table is not None:
-                        generations.update(table.generation[rows[~table.ready[rows]]].tolist())
-        moves = [self._moves[g] for g in generations if g in self._moves]
-        if moves:
-            await asyncio.wait(moves)
-
-    def _order(self, question: Question, run: Run) -> tuple[bytes, list[Any]]:
-        """The request as plain values: what to run, and for each object where it is."""
-        objects: list[list[Any]] = []
-        extra: dict[Key, Any] = {}
-        for number, part in run.held:
-            function = self._pool.functions.get(number)
-            peer = "" if number == run.function else function.address if function is not None else None
-            objects += self._located(part, peer)
-        for part in run.missing:
-            objects += self._located(part, None)
-            extra.update(self._not_durable(part))
-        scope = question.scope
-        order = {
-            "workload": _path(question.workload), "params": _params(question.workload), "objects": objects,
-            "scope": {"job": scope.job, "round": scope.round, "client": scope.client, "rounds": scope.rounds},
-            "extra": [wire.key_values(key) for key in extra],
-        }  # fmt: skip
-        return wire.pack(order), [self._sendable(key, value) for key, value in extra.items()]
-
-    def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
-        return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
-
-    def _not_durable(self, part: KeySet) -> dict[Key, Any]:
-        """What a function could not find in the persistent store yet; it travels with the request."""
-        found: dict[Key, Any] = {}
-        for key in self._catalogue.keys(part):
-            value = self._rows.get(key.round, {}).get(str(key.client)) if key.kind is Kind.METADATA else self._writer.pending(key)
-            if value is not None:
-                found[key] = value
-        return found
+        self._serving.start(question, event, run)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -373,8 +242,7 @@ class FLStore(System):
     def flush(self) -> None:
         """Wait until all that was ingested is durable and all loads that were decided are done."""
         super().flush()
-        with self._idle:
-            self._idle.wait_for(lambda: self._busy == 0)
+        self._moves.wait(stop=lambda: self._closed)
 
     def inventory(self) -> dict[str, list[Key]]:
         """What each living function holds, asked of the functions themselves (not of the index)."""
@@ -392,7 +260,7 @@ class FLStore(System):
 
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
-        with self._engine_lock:
+        with self._lock:
             functions = []
             for number, state in sorted(self._state.functions.items()):
                 known = None if self._closed else self._pool.functions.get(number)
@@ -406,10 +274,14 @@ class FLStore(System):
                         count[Kind.AGGREGATE], count[Kind.METADATA], tuple(rounds),
                     )
                 )  # fmt: skip
-            return Status.of(self, self._policy.name, tuple(functions), self._writer.pending_bytes, self._tracker.frame())
+            return Status.of(
+                self, self._policy.name, tuple(functions), self._writer.pending_bytes, self._tracker.frame()
+            )
 
     def _shut(self, last: Any) -> None:
         pool = getattr(self, "_pool", None)
+        if hasattr(self, "_serving"):
+            self._serving.abandon()
         try:
             if pool is not None:
                 pool.close()
@@ -421,19 +293,3 @@ class FLStore(System):
 
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()
-
-
-def _packed(keys: list[Key]) -> bytes:
-    return wire.pack([wire.key_values(key) for key in keys])
-
-
-def _path(workload: Any) -> str:
-    from flstore import workloads
-
-    return workloads.by_path(type(workload))
-
-
-def _params(workload: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)}

@@ -12,18 +12,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
-from flstore.engine import RequestRecord, State, Tracker
+from flstore.engine import State, Tracker
 from flstore.errors import InvalidParameterError, StoreClosedError, UpdateNotFoundError
 from flstore.ingest import Arrival, prepare
 from flstore.persistence import ObjectStore, Writer
 from flstore.persistence.layout import encode_id
 from flstore.persistence.values import take
+from flstore.results import Question, Receipt, Result
 from flstore.types import Ingested, Key, Kind
 from flstore.workloads.base import Scope, Workload
 
@@ -32,57 +32,6 @@ if TYPE_CHECKING:
 
 RECENT_ROUNDS = 32
 """Rounds whose metadata rows are kept at hand, because evaluation metrics come after the updates."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """The answer to a request.
-
-    Attributes
-    ----------
-    value : object
-        What the workload returned.
-    record : RequestRecord
-        How it was answered: hits, misses, seconds, functions.
-    """
-
-    value: Any
-    record: RequestRecord
-
-    def __repr__(self) -> str:
-        r = self.record
-        return f"<Result {r.workload}: {r.hits} hits, {r.late_hits} late, {r.misses} misses, {r.latency_s * 1e3:.1f} ms>"
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What an ingest took in.
-
-    Attributes
-    ----------
-    round : int
-        The round.
-    clients : tuple of str
-        Clients whose updates are new (identical ones that were there already are not listed).
-    size_bytes : int
-        Bytes that are being written.
-    """
-
-    round: int
-    clients: tuple[str, ...]
-    size_bytes: int
-    _writes: tuple[Future[Any], ...] = field(default=(), repr=False)
-
-    @property
-    def durable(self) -> bool:
-        """Whether everything is in the persistent store."""
-        return all(w.done() and w.exception() is None for w in self._writes)
-
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Wait until everything is in the persistent store; raises what a write raised."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for write in self._writes:
-            write.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 class System(ABC):
@@ -123,6 +72,7 @@ class System(ABC):
         self._writer = Writer(self._objects, write_buffer=write_buffer)
         self._tracker = Tracker(self.name)
         self._ingest_lock = threading.RLock()
+        self._lock = threading.RLock()  # guards the catalogue and the engine's state
         self._feeders: list[Any] = []
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
@@ -182,25 +132,33 @@ class System(ABC):
         with self._ingest_lock:
             self._writer.raise_failed()
             arrival = prepare(
-                self._catalogue, self._known_update, self._known_metadata, self._signatures, round, updates, aggregate, metadata
+                self._catalogue,
+                self._known_update,
+                self._known_metadata,
+                self._signatures,
+                round,
+                updates,
+                aggregate,
+                metadata,
             )
             return self._take_in(arrival)
 
     def _take_in(self, arrival: Arrival) -> Receipt:
-        writes = [self._writer.submit(key, buffer) for key, buffer in arrival.buffers.items()]
+        writes: list[Future[Any]] = [self._writer.submit(key, buffer) for key, buffer in arrival.buffers.items()]
         if arrival.metadata:
             writes.append(self._writer.submit_metadata(self.job, arrival.round, arrival.metadata))
         for client, bad in arrival.nonfinite.items():
             warnings.warn(
-                f"client {client!r} sent {bad} values that are NaN or infinite in round {arrival.round}; the update was "
-                f"kept, and its metadata says so ('nonfinite')",
+                f"client {client!r} sent {bad} values that are NaN or infinite in round {arrival.round}; the "
+                f"update was kept, and its metadata says so ('nonfinite')",
                 stacklevel=4,
             )
         if arrival.metadata_rows:
             self._rows.setdefault(arrival.round, {}).update(arrival.metadata_rows)
         values: dict[Key, Any] = dict(arrival.buffers)
         values.update({Key(self.job, Kind.METADATA, arrival.round, c): row for c, row in arrival.metadata_rows.items()})
-        self._arrived([self._catalogue.ingested(kind, arrival.round, sizes) for kind, sizes in arrival.sizes()], values)
+        with self._lock:
+            self._arrived([self._catalogue.ingested(kind, arrival.round, s) for kind, s in arrival.sizes()], values)
         size = sum(memoryview(b).nbytes for b in arrival.buffers.values())
         clients = tuple(str(k.client) for k in arrival.buffers if k.kind is Kind.UPDATE)
         return Receipt(arrival.round, clients, size, tuple(writes))
@@ -252,11 +210,13 @@ class System(ABC):
 
     def rounds(self) -> list[int]:
         """Rounds with client updates, ascending."""
-        return self._catalogue.rounds()
+        with self._lock:
+            return self._catalogue.rounds()
 
     def clients(self, round: int | None = None) -> list[str]:
         """Clients of a round, or all that ever took part, sorted."""
-        return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
+        with self._lock:
+            return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
 
     def update(self, round: int, client: str) -> dict[str, Any]:
         """What a client sent in a round, as read-only arrays by tensor name.
@@ -270,7 +230,9 @@ class System(ABC):
         if not self._catalogue.has(key):
             known = self._catalogue.clients(round)
             shown = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "")
-            raise UpdateNotFoundError(f"client {client!r} sent nothing in round {round}; clients of that round: {shown}")
+            raise UpdateNotFoundError(
+                f"client {client!r} sent nothing in round {round}; clients of that round: {shown}"
+            )
         return dict(take(key, self._known_update(key))[0])
 
     def aggregate(self, round: int) -> dict[str, Any]:
@@ -299,7 +261,9 @@ class System(ABC):
             rounds = [r for r in rounds if r == round]
         self._writer.flush()
         rows = [
-            {"round": r, "client": c, **row} for r in rounds for c, row in sorted(self._objects.get_metadata(self.job, r)[0].items())
+            {"round": r, "client": c, **row}
+            for r in rounds
+            for c, row in sorted(self._objects.get_metadata(self.job, r)[0].items())
         ]
         return pd.DataFrame(rows, columns=None if rows else ["round", "client"]).set_index(["round", "client"])
 
@@ -343,17 +307,22 @@ class System(ABC):
         if not isinstance(chosen, Workload):
             raise InvalidParameterError(f"{workload!r} is neither the name of a workload nor a Workload instance")
         scope = Scope(
-            self.job, round, None if client is None else str(client), None if rounds is None else tuple(int(r) for r in rounds)
+            self.job,
+            round,
+            None if client is None else str(client),
+            None if rounds is None else tuple(int(r) for r in rounds),
         )
-        keys = self._needs(chosen, scope)
+        with self._lock:
+            keys = self._needs(chosen, scope)
         record = self._tracker.open(self.job, chosen.name, str(chosen.policy_class), round, scope.client)
-        future: Future[Result] = Future()
-        future.set_running_or_notify_cancel()
-        self._answer(Question(chosen, scope, keys, deadline_s, record, started, future))
-        return future
+        question = Question(chosen, scope, keys, deadline_s, record, started)
+        self._answer(question)
+        return question.future
 
     def request(self, workload: str | Workload, **scope_and_params: Any) -> Result:
-        """Ask for a workload and wait for the answer. Takes and raises what :meth:`submit` does, and what the workload raised.
+        """Ask for a workload and wait for the answer.
+
+        Takes and raises what :meth:`submit` does, and raises what the workload raised.
 
         Examples
         --------
@@ -376,22 +345,33 @@ class System(ABC):
     # --- life -------------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Wait until all that was ingested is durable; raises what could not be written."""
-        for feeder in self._feeders:
-            feeder.flush()
-        self._writer.flush()
+        """Wait until all that was ingested is durable; raises what could not be written, after all else is done."""
+        self._finish(*(feeder.flush for feeder in self._feeders), self._writer.flush)
 
     def close(self) -> None:
         """Flush, then let go of everything. Closing twice is closing once."""
         if self._closed:
             return
         try:
-            for feeder in self._feeders:
-                feeder.close()
-            self.flush()
+            self._finish(*(feeder.close for feeder in self._feeders), self.flush)
         finally:
             self._closed = True
             self._shut(self._writer.close)
+
+    @staticmethod
+    def _finish(*steps: Callable[[], None]) -> None:
+        """Take every step, then raise the first error with a note for each other one."""
+        errors: list[Exception] = []
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # the remaining steps save other data
+                errors.append(error)
+        if errors:
+            for other in errors[1:]:
+                if other is not errors[0]:
+                    errors[0].add_note(f"also: {type(other).__name__}: {other}")
+            raise errors[0]
 
     def _shut(self, last: Callable[[], None]) -> None:
         """Free what the system holds; `last` closes the writer."""
@@ -406,29 +386,3 @@ class System(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-@dataclass
-class Question:
-    """One request on its way."""
-
-    workload: Workload
-    scope: Scope
-    keys: list[Key]
-    deadline_s: float | None
-    record: RequestRecord
-    started: float
-    future: Future[Result]
-
-    def finish(self, value: Any) -> None:
-        """Give the answer."""
-        self.record.latency_s = time.perf_counter() - self.started
-        self.record.status = "done"
-        self.future.set_result(Result(value, self.record))
-
-    def fail(self, error: BaseException) -> None:
-        """Say what went wrong."""
-        self.record.latency_s = time.perf_counter() - self.started
-        self.record.status = "failed"
-        self.record.error = f"{type(error).__name__}: {error}"
-        self.future.set_exception(error)

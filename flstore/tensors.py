@@ -53,6 +53,12 @@ def aligned_copy(buffer: Buffer) -> Bytes:
     return copy
 
 
+def aligned(buffer: Buffer) -> Bytes:
+    """The bytes of `buffer`, copied only when they do not start at a multiple of 64."""
+    found = np.frombuffer(as_bytes(buffer), dtype=np.uint8)
+    return found if found.ctypes.data % ALIGNMENT == 0 else aligned_copy(found)
+
+
 def nonfinite(update: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """Count NaN and infinities, in chunks.
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from flstore.errors import FLStoreError, InvalidParameterError, RequestError, UpdateNotFoundError
 from flstore.persistence.values import take
-from flstore.system import System, Question
+from flstore.system import Question, System
 from flstore.types import Ingested, Key, Kind
 from flstore.workloads.base import Inputs, Scope, Workload
 

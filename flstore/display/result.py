@@ -10,7 +10,7 @@ from flstore.display.words import count, milliseconds, printable, size, some
 
 if TYPE_CHECKING:
     from flstore.engine import RequestRecord
-    from flstore.system import Receipt, Result
+    from flstore.results import Receipt, Result
 
 
 def html(result: Result) -> str:

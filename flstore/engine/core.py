@@ -1,7 +1,7 @@
 """The transition function: one event and the state in, actions out.
 
-``step`` changes only the state that it is given (and what the policy remembers), does no input or output, reads no clock
-and draws no random number. The live store and the simulator both run it, and nothing else decides.
+``step`` changes only the state that it is given (and what the policy remembers), does no input or output, reads no
+clock and draws no random number. The live store and the simulator both run it, and nothing else decides.
 """
 
 from __future__ import annotations
@@ -17,8 +17,27 @@ from flstore.engine.table import NOWHERE, RoundTable
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
-    NO_CLIENT, Action, Counts, Drop, Event, FunctionJoined, FunctionLost, Group, Ingested, IntArray, KeySet, Kind, Load,
-    Loaded, LoadFailed, Refused, Requested, Run, Source, Unwant, Want,
+    NO_CLIENT,
+    Action,
+    Counts,
+    Drop,
+    Event,
+    FunctionJoined,
+    FunctionLost,
+    Group,
+    Ingested,
+    IntArray,
+    KeySet,
+    Kind,
+    Load,
+    Loaded,
+    LoadFailed,
+    Refused,
+    Requested,
+    Run,
+    Source,
+    Unwant,
+    Want,
 )  # fmt: skip
 
 if TYPE_CHECKING:

@@ -20,8 +20,21 @@ from flstore.engine.core import step
 from flstore.engine.state import State
 from flstore.errors import InvalidParameterError
 from flstore.types import (
-    Action, Drop, Event, FunctionJoined, FunctionLost, Ingested, KeySet, Kind, Load, Loaded, LoadFailed, PolicyClass,
-    Refused, Requested, Run,
+    Action,
+    Drop,
+    Event,
+    FunctionJoined,
+    FunctionLost,
+    Ingested,
+    KeySet,
+    Kind,
+    Load,
+    Loaded,
+    LoadFailed,
+    PolicyClass,
+    Refused,
+    Requested,
+    Run,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -146,7 +159,16 @@ def _event_values(event: Event) -> list[Any]:
         case Ingested(keys, sizes):
             return ["ingested", keys.canonical(), sizes.tolist()]
         case Requested(request, job, workload, policy_class, round, client, keys):
-            return ["requested", request, job, workload, str(policy_class), round, client, [k.canonical() for k in keys]]
+            return [
+                "requested",
+                request,
+                job,
+                workload,
+                str(policy_class),
+                round,
+                client,
+                [k.canonical() for k in keys],
+            ]
         case Loaded(function, keys, generation):
             return ["loaded", function, keys.canonical(), generation]
         case LoadFailed(function, keys, reason):
@@ -181,7 +203,10 @@ def _event(values: list[Any]) -> Event:
 
 def _key_set(values: list[Any]) -> KeySet:
     job, kind, rounds, clients = values
-    vector = lambda v: np.asarray(v, dtype=np.int64) if isinstance(v, list | tuple) else v  # noqa: E731
+
+    def vector(axis: Any) -> Any:
+        return np.asarray(axis, dtype=np.int64) if isinstance(axis, list | tuple) else axis
+
     return KeySet(job, Kind(kind), vector(rounds), vector(clients))
 
 

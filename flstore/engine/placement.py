@@ -13,14 +13,14 @@ from flstore.types import NO_CLIENT, Group, IntArray, Kind
 def home(state: State, slot: Slot, group: Group, row: int) -> int:
     """The function where the group of this object already sits, or ``NOWHERE``.
 
-    An aggregate belongs to the round that starts from it, so that a delta (update minus that aggregate) needs one function.
-    Metadata of consecutive rounds belong together, because they are read together.
+    An aggregate belongs to the round that starts from it, so that a delta (update minus that aggregate) needs one
+    function. Metadata of consecutive rounds belong together, because they are read together.
     """
     job, kind, round = slot
     if kind is Kind.METADATA:
         rounds = state.rounds[job, kind]
         at = rounds.index(round) if rounds[-1] != round else len(rounds) - 1
-        near = [(job, kind, r) for r in (round, *rounds[max(0, at - 1) : at + 2])]
+        near: list[Slot] = [(job, kind, r) for r in (round, *rounds[max(0, at - 1) : at + 2])]
         return _fullest(state, near)
     if group is Group.CLIENT and kind is Kind.UPDATE:
         return _client_home(state, slot, row)

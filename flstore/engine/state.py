@@ -1,13 +1,13 @@
 """The state that the engine decides on, and the view of it that policies get.
 
-Logical, never physical: an object counts as held from the decision to load it, and capacity is counted in logical bytes.
-So decisions depend on the order of ingests and requests alone, not on how fast anything moved.
+Logical, never physical: an object counts as held from the decision to load it, and capacity is counted in logical
+bytes. So decisions depend on the order of ingests and requests alone, not on how fast anything moved.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,18 @@ class State:
             for _, table, _, rows in self.resolve(keys)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def loading(self, key_sets: Iterable[KeySet]) -> tuple[int, set[int]]:
+        """Bytes and generations of the loads that are not done yet."""
+        size_bytes, generations = 0, set()
+        for keys in key_sets:
+            for _, table, _, rows in self.resolve(keys):
+                if table is not None:
+                    rows = rows[rows >= 0]
+                    rows = rows[(table.function[rows] != NOWHERE) & ~table.ready[rows]]
+                    size_bytes += int(table.sizes[rows].sum())
+                    generations.update(table.generation[rows].tolist())
+        return size_bytes, generations
 
     def participations(self, job: int, client: int) -> list[int]:
         """Rounds with an update of `client`, ascending. Built on first use, kept up to date from then on."""
@@ -194,7 +206,8 @@ class View:
 
     def held(self, keys: KeySet) -> NDArray[np.bool_]:
         """Whether each object is held by a function, ready or not."""
-        return self._state.where(keys) != NOWHERE
+        held: NDArray[np.bool_] = self._state.where(keys) != NOWHERE
+        return held
 
     def size(self, keys: KeySet) -> IntArray:
         """Bytes of each object; 0 where it does not exist."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from flstore.errors import InvalidParameterError, StoreClosedError
+from flstore.errors import InvalidParameterError, InvalidUpdateError, StoreClosedError, UpdateExistsError
 
 Tensors = Callable[[], Mapping[str, Any]]
 """Decodes tensors when it is called, so that the thread which observes pays nothing for it."""
@@ -205,8 +205,26 @@ class Feeder:
                 metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
                 self.failed(parcel.round, error)
         aggregate = parcel.aggregate() if parcel.aggregate else None
-        if updates or aggregate or metadata:
+        if not (updates or aggregate or metadata):
+            return
+        try:
             self._store.ingest(parcel.round, updates, aggregate=aggregate, metadata=metadata or None)
+        except (InvalidUpdateError, UpdateExistsError):
+            if len(updates) < 2:
+                raise
+            self._one_by_one(parcel.round, updates, aggregate, metadata)
+
+    def _one_by_one(
+        self, round: int, updates: Mapping[str, Mapping[str, Any]], aggregate: Any, metadata: dict[str, dict[str, Any]]
+    ) -> None:
+        """Ingest is all or nothing; when one client's update does not fit the others, keep the others."""
+        for client, tensors in updates.items():
+            try:
+                self._store.ingest(round, {client: tensors})
+            except (InvalidUpdateError, UpdateExistsError) as error:
+                metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
+                self.failed(round, error)
+        self._store.ingest(round, {}, aggregate=aggregate, metadata=metadata or None)
 
 
 def warn(text: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import re
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from flstore.errors import InvalidUpdateError
+
+# NumPy reads its header as Python source. That goes through the interpreter's parser, which in Python 3.11 must not run
+# in two threads at once ("AST constructor recursion depth mismatch"), and this code runs beside the training thread.
+_HEADER = re.compile(
+    rb"\{'descr': '(?P<dtype>[^']*)', 'fortran_order': (?P<fortran>True|False), 'shape': \((?P<shape>[0-9, ]*)\), \}\s*"
+)
 
 
 def decode_npy(data: bytes, dtype: str = "") -> NDArray[Any]:
@@ -28,18 +33,24 @@ def decode_npy(data: bytes, dtype: str = "") -> NDArray[Any]:
     InvalidUpdateError
         Not an array in this format, truncated, or one of Python objects.
     """
-    head = io.BytesIO(data)
     try:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(head)]
-        shape, fortran, stored = read(head)
+        if data[:6] != b"\x93NUMPY" or data[6] not in (1, 2, 3):
+            raise ValueError("they do not start as one")
+        length_bytes = 2 if data[6] == 1 else 4
+        start = 8 + length_bytes + int.from_bytes(data[8 : 8 + length_bytes], "little")
+        header = _HEADER.fullmatch(data[8 + length_bytes : start])
+        if header is None:
+            raise ValueError("their header is unknown, or one of Python objects or structures")
+        stored = np.dtype(header["dtype"].decode())
         if stored.hasobject:
             raise ValueError("arrays of Python objects are refused")
-        if stored.kind == "V" and stored.names is None:
+        if stored.kind == "V":
             import ml_dtypes
 
             stored = np.dtype(getattr(ml_dtypes, dtype, stored))
-        return np.ndarray(shape, stored, data, head.tell(), order="F" if fortran else "C")
-    except (ValueError, KeyError, TypeError) as error:
+        shape = tuple(int(n) for n in header["shape"].split(b",") if n.strip())
+        return np.ndarray(shape, stored, data, start, order="F" if header["fortran"] == b"True" else "C")
+    except (ValueError, IndexError, TypeError) as error:
         raise InvalidUpdateError(
             f"{len(data)} bytes are no NumPy array ({dtype or 'dtype unknown'}): {error}"
         ) from error

@@ -1,7 +1,7 @@
 """A cache function: the part that lives in a Dask worker. Holds objects in memory and runs workloads on them.
 
-It is a worker plugin with a message handler of its own, so Dask knows nothing of the data: it is never spilled, moved or
-replicated behind our back. Messages carry plain values and buffers (see ``wire``).
+It is a worker plugin with a message handler of its own, so Dask knows nothing of the data: it is never spilled, moved
+or replicated behind our back. Messages carry plain values and buffers (see ``wire``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import os
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from flstore.types import Key, Kind
 from flstore.workloads.base import Inputs, Scope
 
 IO_THREADS = 4
+PREFETCH_THREADS = 2
 
 
 def handler_name(namespace: str) -> str:
@@ -54,7 +56,8 @@ class CacheFunction(WorkerPlugin):
     memory_bytes : int
         Cache and scratch space of the function.
     store_spec : dict
-        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own (TLS) connection only.
+        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own (TLS) connection
+        only.
     compute_threads : int
         Requests that compute at the same time.
     """
@@ -75,6 +78,7 @@ class CacheFunction(WorkerPlugin):
         self.memory = FunctionMemory(self.memory_bytes)
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
+        self.prefetch = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="flstore-prefetch")
         self.compute = ThreadPoolExecutor(self.compute_threads, thread_name_prefix="flstore-compute")
         worker.handlers[handler_name(self.namespace)] = self.handle
 
@@ -82,12 +86,13 @@ class CacheFunction(WorkerPlugin):
         """Stop answering, let go of everything."""
         worker.handlers.pop(handler_name(self.namespace), None)
         self.io.shutdown(wait=False, cancel_futures=True)
+        self.prefetch.shutdown(wait=False, cancel_futures=True)
         self.compute.shutdown(wait=False, cancel_futures=True)
         self.memory.entries.clear()
 
     async def handle(self, what: str, **message: Any) -> dict[str, Any]:
         """Answer one message; errors travel as plain values."""
-        operations = {
+        operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "drop": self._drop, "get": self._get,
             "run": self._run, "inventory": self._inventory,
         }  # fmt: skip
@@ -121,13 +126,14 @@ class CacheFunction(WorkerPlugin):
                 failed.append([values, str(error)])
         return {"failed": wire.pack(failed)}
 
-    async def _load(self, keys: Any, generation: int) -> dict[str, Any]:
-        """Fetch objects from the persistent store into the cache."""
+    async def _load(self, keys: Any, generation: int, background: bool) -> dict[str, Any]:
+        """Fetch objects from the persistent store into the cache; a prefetch leaves room for those who wait."""
         wanted = [wire.key_of(values) for values in wire.unpack(keys)]
+        threads = self.prefetch if background else self.io
 
         async def one(key: Key) -> list[Any] | None:
             try:
-                value, size = await self._in_io(self._fetch, key)
+                value, size = await asyncio.get_running_loop().run_in_executor(threads, read, self.objects, key)
                 await self.memory.insert(key, value, size, generation)
             except FLStoreError as error:
                 return [wire.key_values(key), str(error)]
@@ -160,7 +166,9 @@ class CacheFunction(WorkerPlugin):
             scope = Scope(**{**order["scope"], "rounds": _tuple(order["scope"]["rounds"])})
             inputs = Inputs(scope, gathered.data)
             loop = asyncio.get_running_loop()
-            result, began, ended = await loop.run_in_executor(self.compute, _compute, order["workload"], order["params"], inputs)
+            result, began, ended = await loop.run_in_executor(
+                self.compute, _compute, order["workload"], order["params"], inputs
+            )
         finally:
             await self.memory.unpin(gathered.pinned)
             if gathered.scratch_bytes:
@@ -215,13 +223,10 @@ class CacheFunction(WorkerPlugin):
                     return await self._in_io(_take, key, reply["data"][0])
             except OSError:
                 pass  # the peer is gone; the persistent store has everything
-        return await self._in_io(self._fetch, key)
+        return await self._in_io(read, self.objects, key)
 
     async def _in_io(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.io, function, *args)
-
-    def _fetch(self, key: Key) -> tuple[Any, int]:
-        return read(self.objects, key)
 
 
 def _take(key: Key, buffer: Any) -> tuple[Any, int]:

@@ -137,8 +137,8 @@ class FunctionMemory:
                 if not self.scratch_bytes:
                     free = self.memory_bytes - self.used_bytes
                     raise CapacityError(
-                        f"the request must fetch {size_bytes} bytes, and this function has {free} of {self.memory_bytes} bytes "
-                        f"free: give the functions more memory (FLStore.local(memory=...))"
+                        f"the request must fetch {size_bytes} bytes, and this function has {free} of "
+                        f"{self.memory_bytes} bytes free: give the functions more memory (FLStore.local(memory=...))"
                     )
                 await self._room.wait()
             self.scratch_bytes += size_bytes

@@ -18,8 +18,8 @@ _hidden: list[tuple[Any, dict[str, Any]]] = []
 def _script_hidden() -> Iterator[None]:
     """Let `__main__` look like a notebook's while a process starts: without a file that the child would import.
 
-    A child of ``multiprocessing`` imports the parent's script. A cache function needs nothing from it, and a script without
-    an ``if __name__ == "__main__"`` guard would start its own functions, and so on.
+    A child of ``multiprocessing`` imports the parent's script. A cache function needs nothing from it, and a script
+    without an ``if __name__ == "__main__"`` guard would start its own functions, and so on.
     """
     main = sys.modules["__main__"]
     with _lock:

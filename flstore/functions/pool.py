@@ -1,4 +1,4 @@
-"""The client side of the pool: starts or joins a Dask cluster, sends messages to functions, notices who comes and goes."""
+"""The client side of the pool: starts a Dask cluster, sends messages to functions, notices who comes and goes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
-import dask
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
@@ -61,7 +61,8 @@ class FunctionPool:
     store_spec : dict
         The persistent store that functions load from.
     joined, lost : callable
-        Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it holds).
+        Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it
+        holds).
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class FunctionPool:
         self._closing = False
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
         self.client = Client(cluster, set_as_default=False)
-        self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop
+        self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
         """Install the function on every worker, now and later, and begin to watch who comes and goes."""
@@ -89,8 +90,10 @@ class FunctionPool:
         self.sync(self._start())
 
     @classmethod
-    def local(cls, functions: int, memory_bytes: int, store_spec: dict[str, Any], processes: bool, **callbacks: Any) -> FunctionPool:
-        """Start a cluster on loopback: one process a function, closed to other users by TLS with temporary certificates."""
+    def local(
+        cls, functions: int, memory_bytes: int, store_spec: dict[str, Any], processes: bool, **callbacks: Any
+    ) -> FunctionPool:
+        """Start a cluster on loopback: a process a function, closed to other users by TLS with temporary keys."""
         with dask.config.set(_DASK):
             cluster = LocalCluster(
                 n_workers=functions,
@@ -149,8 +152,8 @@ class FunctionPool:
         if hasattr(self, "_rpc"):
             await self._rpc.close()
 
-    async def call(self, number: int, what: str, **message: Any) -> dict[str, Any]:
-        """Send a message to a function and return its reply.
+    async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
+        """Send a message to a function (if given, to this incarnation only) and return its reply.
 
         Raises
         ------
@@ -161,11 +164,14 @@ class FunctionPool:
         """
         for attempt in range(3):
             function = self.functions.get(number)
-            if function is None:
+            if function is None or incarnation not in (None, function.incarnation):
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
                 reply = await self._send(function.address, what, message)
-            except (OSError, CommClosedError) as error:
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # tornado raises ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
                 if attempt == 2 or isinstance(error, CommClosedError) or not await self._is_listed(function):
                     self._bury(function)
@@ -182,7 +188,7 @@ class FunctionPool:
         return reply
 
     async def _workers(self) -> dict[str, Any]:
-        identity = await self.client.scheduler.identity(n_workers=-1)
+        identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
         workers: dict[str, Any] = identity["workers"]
         return workers
 
@@ -244,6 +250,6 @@ class FunctionPool:
         return True
 
 
-def sendable(buffer: Any) -> Any:
+def send_buffer(buffer: Any) -> Any:
     """A buffer as Dask sends it without a copy."""
     return to_serialize(memoryview(buffer))

@@ -47,7 +47,8 @@ def _default(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     raise InvalidParameterError(
-        f"{value!r} ({type(value).__name__}) cannot travel to a cache function; use numbers, strings, lists, dicts or arrays"
+        f"{value!r} ({type(value).__name__}) cannot travel to a cache function; "
+        f"use numbers, strings, lists, dicts or arrays"
     )
 
 

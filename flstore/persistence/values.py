@@ -45,7 +45,7 @@ def read(objects: ObjectStore, key: Key) -> tuple[Any, int]:
         The store could not be read.
     """
     if key.kind is not Kind.METADATA:
-        return take(key, tensors.aligned_copy(objects.get(key)))
+        return take(key, tensors.aligned(objects.get(key)))
     rows, _ = objects.get_metadata(key.job, key.round)
     if key.client not in rows:
         raise UpdateNotFoundError(f"there is no {key} in the persistent store")

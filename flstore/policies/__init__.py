@@ -50,13 +50,17 @@ def make(policy: str | Policy, **params: Any) -> Policy:
     """
     if isinstance(policy, Policy):
         if params:
-            raise InvalidParameterError(f"{policy.name!r} is an instance already; give {sorted(params)} to its constructor")
+            raise InvalidParameterError(
+                f"{policy.name!r} is an instance already; give {sorted(params)} to its constructor"
+            )
         return policy
     cls = get(policy)
     known = list(inspect.signature(cls).parameters)
     unknown = sorted(set(params) - set(known))
     if unknown:
-        raise InvalidParameterError(f"policy {policy!r} has no parameter {unknown[0]!r}; it has: {', '.join(known) or 'none'}")
+        raise InvalidParameterError(
+            f"policy {policy!r} has no parameter {unknown[0]!r}; it has: {', '.join(known) or 'none'}"
+        )
     return cls(**params)
 
 

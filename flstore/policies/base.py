@@ -81,8 +81,8 @@ class Policy(ABC):
     A policy wants; it never evicts. The engine counts how many owners want an object: the first want loads it, the last
     one withdrawn drops it. Where it goes, and what happens when memory is short, is the engine's business.
 
-    A policy must decide on the event, the view and its own past alone: no clock, no unseeded randomness. The live store and
-    the simulator run the same class.
+    A policy must decide on the event, the view and its own past alone: no clock, no unseeded randomness. The live
+    store and the simulator run the same class.
 
     Attributes
     ----------
@@ -99,7 +99,8 @@ class Policy(ABC):
         Parameters
         ----------
         event : Event
-            ``Ingested``, ``Requested``, ``LoadFailed``, ``FunctionJoined`` or ``FunctionLost``; already part of the view.
+            ``Ingested``, ``Requested``, ``LoadFailed``, ``FunctionJoined`` or ``FunctionLost``; already part of the
+            view.
         view : View
             What exists and what is held.
 

@@ -20,7 +20,8 @@ class LRU(Policy):
     ----------
     fill : {"write-around", "write-allocate"}, default "write-around"
         Whether an object enters the cache when it is first asked for, or already when it is ingested. The paper's
-        classic policies are filled on demand, which alone makes their hit ratio 0 on a trace that asks for each update once.
+        classic policies are filled on demand, which alone makes their hit ratio 0 on a trace that asks for each
+        update once.
     """
 
     name: ClassVar[str] = "lru"

@@ -23,12 +23,13 @@ class _Cursor:
 class P2(Policy):
     """Keep the requested round, the next one and the latest; forget the rounds before.
 
-    One cursor for each (job, workload), armed by its first request. It wants every round from its own to the latest while
-    these are at most `window` apart (a workload that lags would otherwise load each round twice), else its own, the next
-    and the latest. The paper names the requested round, the next and the latest; with a lag of 0 that is the same.
+    One cursor for each (job, workload), armed by its first request. It wants every round from its own to the latest
+    while these are at most `window` apart (a workload that lags would otherwise load each round twice), else its own,
+    the next and the latest. The paper names the requested round, the next and the latest; with a lag of 0 that is the
+    same.
 
-    A request that also reads an aggregate (the model that its round started from) makes the cursor want that aggregate for
-    each of its rounds.
+    A request that also reads an aggregate (the model that its round started from) makes the cursor want that
+    aggregate for each of its rounds.
 
     Parameters
     ----------

@@ -15,9 +15,10 @@ _Owner: TypeAlias = tuple[int, str, int]
 class P3(Policy):
     """Keep the requested update of a client and the one of its next participation.
 
-    One cursor for each (job, workload, client). 'Next' is the next round in which the client takes part, known from the
-    past or awaited until it is ingested; the next round number would nearly always be one without that client (4 hits
-    in 64 instead of 63). The paper's text also keeps the previous round, and its Figure 6 evicts it; the figure is followed.
+    One cursor for each (job, workload, client). 'Next' is the next round in which the client takes part, known from
+    the past or awaited until it is ingested; the next round number would nearly always be one without that client (4
+    hits in 64 instead of 63). The paper's text also keeps the previous round, and its Figure 6 evicts it; the figure
+    is followed.
 
     Parameters
     ----------

@@ -45,4 +45,6 @@ class P4(Policy):
                 yield Unwant(owner, KeySet(job, Kind.METADATA, round, view.participants(job, round, Kind.METADATA)))
         for round in rounds:
             if round not in before or (arrived is not None and arrived.rounds == round):
-                yield Want(owner, KeySet(job, Kind.METADATA, round, view.participants(job, round, Kind.METADATA)), priority=2)
+                yield Want(
+                    owner, KeySet(job, Kind.METADATA, round, view.participants(job, round, Kind.METADATA)), priority=2
+                )

@@ -36,9 +36,9 @@ def replay(
     Parameters
     ----------
     requests : DataFrame
-        One row an access, in order: columns ``round`` and ``client``; optional ``workload`` (default ``"clustering"``; it chooses
-        the class and whether updates or metadata are read), ``job``, ``request`` (rows with equal values form one request,
-        at the place of the first) and ``size_bytes`` (of the object, default 1).
+        One row an access, in order: columns ``round`` and ``client``; optional ``workload`` (default
+        ``"clustering"``; it chooses the class and whether updates or metadata are read), ``job``, ``request`` (rows
+        with equal values form one request, at the place of the first) and ``size_bytes`` (of the object, default 1).
     policy : str or Policy
         A registered name, or an instance that has decided nothing yet.
     capacity_updates : int, optional
@@ -48,7 +48,8 @@ def replay(
     fill : {"write-around", "write-allocate"}
         How classic policies are filled; the tailored ones decide that themselves and ignore it.
     participation : DataFrame, optional
-        Who took part when: columns ``round`` and ``client``, optional ``job`` and ``size_bytes``. Default: the rows of `requests`.
+        Who took part when: columns ``round`` and ``client``, optional ``job`` and ``size_bytes``. Default: the rows
+        of `requests`.
     ingest : {"online", "posthoc"}
         ``online``: a round is ingested just before its first access (and with it the rounds before it that are never
         accessed); ``posthoc``: all rounds first, in order.
@@ -114,7 +115,7 @@ def _capacity(trace: _Trace, updates: int | None, size_bytes: int | None) -> int
     if updates is not None:
         if updates < 1:
             raise InvalidParameterError(f"capacity_updates must be at least 1, got {updates}")
-        return int(round(updates * mean))
+        return round(updates * mean)
     if size_bytes is None:
         return _UNLIMITED
     largest = int(trace.rounds["size_bytes"].max()) if len(trace.rounds) else 0
@@ -187,13 +188,17 @@ class _Trace:
         if len(absent):
             row = rows.iloc[int(absent[0])]
             raise InvalidParameterError(
-                f"row {int(absent[0])} asks for client {row['client']!r} in round {row['round']}, who does not take part in it"
+                f"row {int(absent[0])} asks for client {row['client']!r} in round {row['round']}, "
+                f"who does not take part in it"
             )
 
     def events(self, ingest: str) -> Iterator[tuple[Ingested | Requested, IntArray | None]]:
         """Ingests and requests in order; a request comes with the rows that it is made of."""
-        grouped = self.rounds.sort_values(["job", "round"], kind="stable").groupby(["job", "round"], sort=True)
-        pending = {key: (g["client"].to_numpy(np.int64), g["size_bytes"].to_numpy(np.int64)) for key, g in grouped}
+        taken = self.rounds.sort_values(["job", "round"], kind="stable")
+        columns = [taken[name].to_numpy(np.int64) for name in ("job", "round", "client", "size_bytes")]
+        cuts = np.flatnonzero(np.diff(columns[0]) | np.diff(columns[1])) + 1
+        parts = zip(*(np.split(column, cuts) if len(taken) else [] for column in columns), strict=True)
+        pending = {(int(j[0]), int(r[0])): (clients, sizes) for j, r, clients, sizes in parts}
         order = sorted(pending)
         if ingest == "posthoc":
             for key in order:
@@ -224,7 +229,9 @@ class _Trace:
     def _request(self, number: int, job: int, rows: IntArray) -> Requested:
         names = set(self.workload[rows].tolist())
         if len(names) > 1 or len(np.unique(self.job[rows])) > 1:
-            raise InvalidParameterError(f"rows of one request must share job and workload, got workloads {sorted(names)}")
+            raise InvalidParameterError(
+                f"rows of one request must share job and workload, got workloads {sorted(names)}"
+            )
         workload = str(names.pop())
         kind = _kind(workload)
         keys = []
@@ -243,10 +250,14 @@ def _kind(workload: str) -> Kind:
 def _checked(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """The columns that a trace has, with defaults filled in; errors name the column."""
     if not isinstance(frame, pd.DataFrame):
-        raise InvalidParameterError(f"{what} must be a DataFrame with columns round and client, got {type(frame).__name__}")
+        raise InvalidParameterError(
+            f"{what} must be a DataFrame with columns round and client, got {type(frame).__name__}"
+        )
     for column in ("round", "client"):
         if column not in frame:
-            raise InvalidParameterError(f"{what} has no column {column!r}; it has: {', '.join(map(str, frame.columns))}")
+            raise InvalidParameterError(
+                f"{what} has no column {column!r}; it has: {', '.join(map(str, frame.columns))}"
+            )
         if frame[column].isna().any():
             raise InvalidParameterError(f"column {column!r} of {what} has empty values")
     if not pd.api.types.is_integer_dtype(frame["round"]) or (frame["round"] < 0).any():

@@ -88,8 +88,8 @@ class Workload(ABC):
     policy_class : PolicyClass
         The class of its access pattern (Table 1); chooses the caching policy.
     result_type : type
-        The dataclass that `compute` returns. Its fields hold plain values (None, bool, int, float, str, lists, dicts with
-        string keys, NumPy arrays), because it crosses from a function to its caller without pickle.
+        The dataclass that `compute` returns. Its fields hold plain values (None, bool, int, float, str, lists, dicts
+        with string keys, NumPy arrays), because it crosses from a function to its caller without pickle.
     """
 
     name: ClassVar[str]

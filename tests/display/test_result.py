@@ -4,7 +4,7 @@ import pytest
 from flstore import FLStore
 from flstore.display import result, table
 from flstore.engine import RequestRecord
-from flstore.system import Receipt, Result
+from flstore.results import Receipt, Result
 
 
 def record(**changes) -> RequestRecord:

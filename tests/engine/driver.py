@@ -183,8 +183,8 @@ _FUNCTION, _ANY = st.integers(0, 2), st.integers(0, 10_000)
 _WORKLOADS = ["clustering", "malicious_filtering", "lineage", "hyperparameters", "inference"]
 
 _TRAINING = [
-    st.tuples(st.just("ingest"), st.integers(0, 1), st.sampled_from([0, 0, 1, 2]), _ROUND, _CLIENTS, st.integers(1, 6)),
-    st.tuples(st.just("request"), st.integers(0, 1), st.sampled_from(_WORKLOADS), _ROUND, _CLIENTS, st.booleans()),
+    st.tuples(st.just("ingest"), st.sampled_from([0, 0, 1]), st.sampled_from([0, 0, 1, 2]), _ROUND, _CLIENTS, st.integers(1, 6)),
+    st.tuples(st.just("request"), st.sampled_from(_WORKLOADS), _ANY, _CLIENTS, st.booleans()),
 ]
 _REPORTS = [st.tuples(st.just("loaded"), _ANY)]
 _FAULTS = [
@@ -195,9 +195,11 @@ _FAULTS = [
 _START = st.lists(st.integers(4, 30), min_size=1, max_size=3)
 
 
-def histories(*, faults: bool, max_size: int = 40) -> st.SearchStrategy[tuple[list[int], list[Step]]]:
+def histories(*, faults: bool, size: int = 24) -> st.SearchStrategy[tuple[list[int], list[Step]]]:
     """Capacities of the first functions, and what happens then."""
-    return st.tuples(_START, st.lists(st.one_of(*_TRAINING, *_TRAINING, *_REPORTS, *(_FAULTS if faults else [])), max_size=max_size))
+    weighted = _TRAINING * 5 + _REPORTS * 3 + (_FAULTS if faults else [])
+    what = st.sampled_from(weighted).flatmap(lambda kind: kind)
+    return st.tuples(_START, st.lists(what, min_size=size, max_size=2 * size))
 
 
 def drive(history: tuple[list[int], list[Step]], policy: str, *, check: bool = False) -> Driver:
@@ -234,18 +236,22 @@ def _ingest(driver: Driver, number: int, job: int, kind: int, round: int, client
 
 
 def _request(
-    driver: Driver, number: int, job: int, workload: str, round: int, clients: list[int], with_aggregate: bool
+    driver: Driver, number: int, workload: str, which: int, clients: list[int], with_aggregate: bool
 ) -> Event | None:
+    """Something of a round that exists; some of the clients may not."""
     policy_class = CLASS_OF[workload]
     kind = Kind.METADATA if policy_class is PolicyClass.P4 else Kind.UPDATE
+    there = sorted({(job, round) for job, k, round, _ in driver.exists if k is kind})
+    if not there:
+        return None
+    job, round = there[which % len(there)]
     if policy_class is PolicyClass.P3:
-        parts = [KeySet.of_client(job, kind, clients[0], sorted({round, round + 1}))]
+        parts = [KeySet.of_client(job, kind, clients[0], sorted({round, there[-1][1]}))]
     else:
         parts = [KeySet.of_round(job, kind, round, clients)]
-    if with_aggregate:
+    if with_aggregate and (job, Kind.AGGREGATE, round - 1, NO_CLIENT) in driver.exists:
         parts.append(aggregate(round - 1, job))
-    there = tuple(part for part in parts if all(key in driver.exists for key in keys_of(part)))
-    return Requested(number, job, workload, policy_class, round, None, there) if there else None
+    return Requested(number, job, workload, policy_class, round, None, tuple(parts))
 
 
 def _loaded(driver: Driver, number: int, which: int) -> Event | None:

@@ -17,14 +17,14 @@ every_policy = pytest.mark.parametrize("policy", sorted({*POLICIES, *policies.na
 
 
 @every_policy
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(history=histories(faults=True))
 def test_index_functions_and_wants_agree_after_every_event(policy: str, history):
     drive(history, policy, check=True)
 
 
 @every_policy
-@settings(max_examples=25)
+@settings(max_examples=30)
 @given(history=histories(faults=True))
 def test_an_equal_history_gives_equal_decisions(policy: str, history):
     once, again = drive(history, policy), drive(history, policy)
@@ -33,7 +33,7 @@ def test_an_equal_history_gives_equal_decisions(policy: str, history):
 
 
 @every_policy
-@settings(max_examples=25)
+@settings(max_examples=30)
 @given(history=histories(faults=False))
 def test_functions_end_up_the_same_in_whatever_order_moves_arrive(policy: str, history):
     """Generations alone decide: a load counts unless the object was dropped after it was decided."""

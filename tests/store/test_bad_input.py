@@ -53,7 +53,7 @@ def test_a_round_that_does_not_exist_names_the_nearest(store: FLStore) -> None:
 
 
 def test_a_client_that_does_not_exist_names_those_that_do(store: FLStore) -> None:
-    with pytest.raises(UpdateNotFoundError, match="'c9'.*c0, c1, c2"):
+    with pytest.raises(UpdateNotFoundError, match=r"'c9'.*c0, c1, c2"):
         store.request("lineage", client="c9")
     with pytest.raises(UpdateNotFoundError, match="clients of that round: c0, c1"):
         store.update(2, "zoe")
@@ -166,7 +166,12 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"functions": 0}, "functions"), ({"memory": "much"}, "memory"), ({"memory": 10}, "at least"), ({"job": ""}, "job")],
+    [
+        ({"functions": 0}, "functions"),
+        ({"memory": "much"}, "memory"),
+        ({"memory": 10}, "at least"),
+        ({"job": ""}, "job"),
+    ],
 )
 def test_options_are_checked_before_anything_starts(tmp_path: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises((InvalidParameterError, InvalidIdError), match=words):

@@ -125,7 +125,7 @@ def test_the_trainer_killed_in_the_middle(tmp_path: Path) -> None:
         assert store.request("clustering", round=15, k=2).value.k == 2
         assert store.ingest(15, make_round(15)).clients == ()
     assert ObjectStore(str(root)).rounds("default")
-    gone, alive = psutil.wait_procs([psutil.Process(p) for p in functions if psutil.pid_exists(p)], timeout=30)
+    _, alive = psutil.wait_procs([psutil.Process(p) for p in functions if psutil.pid_exists(p)], timeout=30)
     assert not alive, "functions outlived the process that they belonged to"
 
 

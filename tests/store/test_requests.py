@@ -115,7 +115,7 @@ def test_later_metadata_is_merged_and_reaches_the_function(open_store: Any) -> N
 
 def test_many_requests_at_once(shared: FLStore) -> None:
     futures = [shared.submit("clustering", round=1 + i % 5, k=2, seed=i) for i in range(100)]
-    done, not_done = wait(futures, timeout=60)
+    _, not_done = wait(futures, timeout=60)
     assert not not_done
     again = shared.request("clustering", round=4, k=2, seed=3).value
     assert_same(futures[3].result().value, again)

@@ -1,0 +1,107 @@
+"""What a caller gets back: results of requests, receipts of ingests; and a request on its way."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from flstore.engine import RequestRecord
+from flstore.types import Key
+from flstore.workloads.base import Scope, Workload
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to a request.
+
+    Attributes
+    ----------
+    value : object
+        What the workload returned.
+    record : RequestRecord
+        How it was answered: hits, misses, seconds, functions.
+    """
+
+    value: Any
+    record: RequestRecord
+
+    def __repr__(self) -> str:
+        from flstore.display.result import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.result import html
+
+        return html(self)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What an ingest took in.
+
+    Attributes
+    ----------
+    round : int
+        The round.
+    clients : tuple of str
+        Clients whose updates are new (identical ones that were there already are not listed).
+    size_bytes : int
+        Bytes that are being written.
+    """
+
+    round: int
+    clients: tuple[str, ...]
+    size_bytes: int
+    _writes: tuple[Future[Any], ...] = field(default=(), repr=False)
+
+    @property
+    def durable(self) -> bool:
+        """Whether everything is in the persistent store."""
+        return all(w.done() and w.exception() is None for w in self._writes)
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Wait until everything is in the persistent store; raises what a write raised."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        for write in self._writes:
+            write.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+
+@dataclass(eq=False)
+class Question:
+    """One request on its way. It is finished or failed once; what comes later is ignored."""
+
+    workload: Workload
+    scope: Scope
+    keys: list[Key]
+    deadline_s: float | None
+    record: RequestRecord
+    started: float
+    future: Future[Result] = field(default_factory=Future)
+
+    def __post_init__(self) -> None:
+        self.future.set_running_or_notify_cancel()
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the deadline, None without one."""
+        return None if self.deadline_s is None else max(0.0, self.started + self.deadline_s - time.perf_counter())
+
+    def finish(self, value: Any) -> None:
+        """Give the answer."""
+        if not self.future.done():
+            self._close("done")
+            self.future.set_result(Result(value, self.record))
+
+    def fail(self, error: BaseException) -> None:
+        """Say what went wrong."""
+        if not self.future.done():
+            self._close("failed")
+            self.record.error = f"{type(error).__name__}: {error}"
+            self.future.set_exception(error)
+
+    def _close(self, status: str) -> None:
+        self.record.latency_s = time.perf_counter() - self.started
+        self.record.status = status

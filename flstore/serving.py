@@ -1,0 +1,158 @@
+"""Brings a request to the function that holds most of its data, and to another one when that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flstore import workloads
+from flstore.catalogue import Catalogue
+from flstore.engine import State, reroute
+from flstore.errors import FLStoreError, FunctionLostError, RequestTimeoutError, StoreClosedError
+from flstore.functions import wire
+from flstore.moves import Moves, sendable
+from flstore.results import Question
+from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
+
+if TYPE_CHECKING:
+    from threading import RLock
+
+    from flstore.functions.pool import FunctionPool
+
+MEMBER_TIMEOUT_S = 30.0
+"""How long a request waits for a function to come back when none is alive."""
+ATTEMPTS = 4
+
+
+class Serving:
+    """Requests on their way to functions and back.
+
+    Parameters
+    ----------
+    pool : FunctionPool
+        The functions.
+    catalogue, state, lock
+        What exists and where it is, and the lock that guards both.
+    moves : Moves
+        Loads on their way, some of which a request waits for.
+    not_durable : callable
+        The bytes of an object that the persistent store may not have yet, or None: they travel with the request.
+    report : callable
+        Takes the event that a function lacks what the engine thought it holds.
+    """
+
+    def __init__(
+        self,
+        pool: FunctionPool,
+        catalogue: Catalogue,
+        state: State,
+        lock: RLock,
+        moves: Moves,
+        not_durable: Callable[[Key], Any],
+        report: Callable[[Event], Any],
+    ) -> None:
+        self._pool = pool
+        self._catalogue = catalogue
+        self._state = state
+        self._lock = lock
+        self._moves = moves
+        self._not_durable = not_durable
+        self._report = report
+        self._open: set[Question] = set()
+
+    def start(self, question: Question, event: Requested, run: Run) -> None:
+        """Send a request on its way; its future tells how it ended."""
+        self._open.add(question)
+        question.future.add_done_callback(lambda _: self._open.discard(question))
+        self._pool.submit(self._to_its_end(question, event, run))
+
+    def abandon(self) -> None:
+        """Fail what is still open, because the store closes."""
+        for question in list(self._open):
+            question.fail(StoreClosedError("the store was closed before the request was answered"))
+
+    async def _to_its_end(self, question: Question, event: Requested, run: Run) -> None:
+        try:
+            value = await asyncio.wait_for(self._try_functions(question, event, run), question.left_s)
+        except TimeoutError as error:
+            late = RequestTimeoutError(
+                f"{question.workload.name} was not answered within its {question.deadline_s} seconds"
+            )
+            question.fail(error if isinstance(error, FLStoreError) else late)
+        except BaseException as error:
+            question.fail(error)
+        else:
+            question.finish(value)
+
+    async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
+        """Send the request; when the function goes away, to the next best one."""
+        lost = FunctionLostError(f"no cache function was alive for {MEMBER_TIMEOUT_S:.0f} seconds")
+        for _ in range(ATTEMPTS):
+            if run.function < 0 and not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
+                break
+            if run.function >= 0:
+                try:
+                    return await self._run_on(question, run)
+                except FunctionLostError as error:
+                    lost = error
+            with self._lock:
+                run = reroute(self._state, event)
+        raise lost
+
+    async def _run_on(self, question: Question, run: Run) -> Any:
+        record = question.record
+        began = self._pool.loop.time()
+        with self._lock:
+            awaited_bytes, generations = self._state.loading(part for _, part in run.held)
+        await self._moves.wait_for(generations)
+        waited_s = self._pool.loop.time() - began
+        function = self._pool.functions.get(run.function)
+        if function is None:
+            raise FunctionLostError(f"cache function {run.function} is not alive")
+        record.functions.append(function.name)
+        with self._lock:
+            order, extra = self._order(question, run)
+        reply = await self._pool.call(run.function, "run", request=order, extra=extra)
+        record.fetch_s += waited_s + reply["fetch_s"]
+        record.queue_s += reply["queue_s"]
+        record.compute_s += reply["compute_s"]
+        record.bytes_moved += awaited_bytes + reply["bytes_moved"]
+        self._note_absent(question, run, [wire.key_of(values) for values in wire.unpack(reply["absent"])])
+        return wire.unpack_result(question.workload.result_type, reply["result"])
+
+    def _note_absent(self, question: Question, run: Run, keys: list[Key]) -> None:
+        """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
+        question.record.hits -= len(keys)
+        question.record.misses += len(keys)
+        with self._lock:
+            for key in keys:
+                (part,) = self._catalogue.key_sets([key])
+                if self._state.where(part)[0] == run.function:
+                    self._report(LoadFailed(run.function, part, "the function does not hold it"))
+
+    def _order(self, question: Question, run: Run) -> tuple[bytes, list[Any]]:
+        """The request as plain values: what to run, and for each object where it is."""
+        objects: list[list[Any]] = []
+        extra: dict[Key, Any] = {}
+        for number, part in run.held:
+            function = self._pool.functions.get(number)
+            peer = "" if number == run.function else function.address if function is not None else None
+            objects += self._located(part, peer)
+        for part in run.missing:
+            objects += self._located(part, None)
+            found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
+            extra.update((key, value) for key, value in found if value is not None)
+        scope, workload = question.scope, question.workload
+        order = {
+            "workload": workloads.by_path(type(workload)),
+            "params": {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)},  # type: ignore[arg-type]
+            "objects": objects,
+            "scope": {"job": scope.job, "round": scope.round, "client": scope.client, "rounds": scope.rounds},
+            "extra": [wire.key_values(key) for key in extra],
+        }
+        return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
+
+    def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
+        return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
