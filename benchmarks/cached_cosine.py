@@ -13,7 +13,7 @@ from benchmarks.rows import Row, timed
 from benchmarks.threads import Threads, blas_threads
 from benchmarks.timing import Spread, interleaved
 from flstore import FLStore
-from flstore.system import Result
+from flstore.results import Result
 from flstore.workloads.cosine_similarity import CosineSimilarity
 
 EXTRA_MS = 10.0

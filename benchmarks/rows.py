@@ -48,13 +48,9 @@ class Row:
 
     def __post_init__(self) -> None:
         if bool(self.goal) != (self.met is not None):
-            raise ValueError(
-                f"{self.name!r}: a goal and whether it was met come together, got {self.goal!r} and {self.met!r}"
-            )
+            raise ValueError(f"{self.name!r}: goal {self.goal!r} with met={self.met!r}; give both or none")
         if bool(self.peer) != (self.ratio is not None):
-            raise ValueError(
-                f"{self.name!r}: a peer and the ratio to it come together, got {self.peer!r} and {self.ratio!r}"
-            )
+            raise ValueError(f"{self.name!r}: peer {self.peer!r} with ratio={self.ratio!r}; give both or none")
 
 
 def timed(

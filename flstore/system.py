@@ -4,6 +4,8 @@ FLStore and the baselines differ in one thing only, the path of the data from wh
 runs; so everything else is here, once.
 """
 
+# Longer than 300 lines because the docstrings of its public methods are the manual.
+
 from __future__ import annotations
 
 import threading

@@ -5,6 +5,8 @@ Two ways to name data. A :class:`Key` names one object as people and stores do, 
 policies speak in key sets, so that one event costs one call for ten clients or a hundred thousand.
 """
 
+# Longer than 300 lines because the vocabulary is one thing, read together.
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
@@ -199,11 +201,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """A function could not load these, or no longer has them."""
+    """A function could not load these, or does not have them; loads after `generation` are not meant."""
 
     function: int
     keys: KeySet
     reason: str
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flstore.engine.placement import home, place
+from flstore.engine.room import await_room, drop, fill, load, release, subset
 from flstore.engine.state import FunctionState, State, View, Waiting
-from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.table import NOWHERE
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
-    NO_CLIENT,
     Action,
     Counts,
     Drop,
@@ -28,14 +27,11 @@ from flstore.types import (
     Ingested,
     IntArray,
     KeySet,
-    Kind,
-    Load,
     Loaded,
     LoadFailed,
     Refused,
     Requested,
     Run,
-    Source,
     Unwant,
     Want,
 )  # fmt: skip
@@ -80,7 +76,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         counts = _classify(state, event.keys)
         _revive(state, event.keys)
     elif isinstance(event, LoadFailed):
-        _forget(state, event)
+        drops = _forget(state, event)
     elif isinstance(event, FunctionJoined):
         drops = _join(state, event)
     elif isinstance(event, FunctionLost):
@@ -104,7 +100,7 @@ def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  
             where = table.function[rows] if table is not None else np.full(len(rows), NOWHERE)
             where = np.where(rows >= 0, where, NOWHERE)
             for f in np.unique(where).tolist():
-                part = _subset(job, kind, round, clients[where == f])
+                part = subset(job, kind, round, clients[where == f])
                 if f == NOWHERE:
                     missing.append(part)
                 else:
@@ -141,9 +137,9 @@ def _apply(state: State, wants: Iterable[Want | Unwant], ingested: Slot | None) 
             actions += _count_want(state, want, ingested)
         else:
             touched += _count_unwant(state, want)
-    actions += _drop(state, touched)
+    actions += drop(state, touched)
     if state.waiting:
-        actions += _fill(state)
+        actions += fill(state)
     return actions
 
 
@@ -152,17 +148,19 @@ def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]
     for slot, table, clients, rows in state.resolve(want.keys):
         unknown = rows < 0
         if unknown.any() or table is None:
-            refused.append(Refused(_subset(*slot, clients[unknown]), "there is no such object"))
+            refused.append(Refused(subset(*slot, clients[unknown]), "there is no such object"))
             rows = rows[~unknown]
             if table is None or not len(rows):
                 continue
         new = state.ledger.add(want.owner, slot, rows)
+        first = new[table.wants[new] == 0]
+        table.priority[first] = want.priority
+        table.by_client[first] = want.group is Group.CLIENT
+        table.priority[new] = np.maximum(table.priority[new], want.priority)
         table.wants[new] += 1
         homeless = new[table.function[new] == NOWHERE]
         if len(homeless):
-            state.sequence += 1
-            waiting = Waiting(want.priority, state.sequence, want.group, slot, homeless, ingested=slot == ingested)
-            state.waiting.append(waiting)
+            await_room(state, slot, homeless, ingested=slot == ingested)
     return refused
 
 
@@ -182,74 +180,11 @@ def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
     return removed
 
 
-# --- room -----------------------------------------------------------------------------------------------------------
-
-
-def _drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
-    actions: list[Action] = []
-    for slot, rows in touched:
-        table = state.table(slot)
-        assert table is not None
-        gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
-        for f in np.unique(table.function[gone]).tolist():
-            part = gone[table.function[gone] == f]
-            state.functions[f].used_bytes -= int(table.sizes[part].sum())
-            table.function[part] = NOWHERE
-            table.ready[part] = False
-            actions.append(Drop(f, _subset(*slot, table.clients[part]), state.generation))
-    return actions
-
-
-def _fill(state: State) -> list[Action]:
-    """Place what waits, the most urgent first; what finds no room goes on waiting."""
-    actions: list[Action] = []
-    left: list[Waiting] = []
-    for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
-        table = state.table(item.slot)
-        assert table is not None
-        rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
-        if not len(rows):
-            continue
-        placed = place(state, table.sizes[rows], home(state, item.slot, item.group, int(rows[0])))
-        for f in np.unique(placed[placed != NOWHERE]).tolist():
-            actions.append(_load(state, table, item, rows[placed == f], f))
-        homeless = rows[placed == NOWHERE]
-        if len(homeless):
-            if not item.refused:
-                actions.append(Refused(_subset(*item.slot, table.clients[homeless]), _why(state, table, homeless)))
-            left.append(Waiting(item.priority, item.order, item.group, item.slot, homeless, refused=True))
-    state.waiting = left
-    return actions
-
-
-def _load(state: State, table: RoundTable, item: Waiting, rows: IntArray, function: int) -> Load:
-    state.generation += 1
-    size = int(table.sizes[rows].sum())
-    state.functions[function].used_bytes += size
-    table.function[rows] = function
-    table.generation[rows] = state.generation
-    table.ready[rows] = state.instant
-    source = Source.INGEST if item.ingested else Source.STORE
-    keys = _subset(*item.slot, table.clients[rows])
-    return Load(function, keys, source, size, state.generation, item.priority)
-
-
-def _why(state: State, table: RoundTable, rows: IntArray) -> str:
-    if not state.functions:
-        return "no function is alive"
-    largest = max(f.capacity_bytes for f in state.functions.values())
-    biggest = int(table.sizes[rows].max())
-    if biggest > largest:
-        return f"an object of {biggest} bytes is larger than the largest function ({largest} bytes)"
-    free = sum(f.free_bytes for f in state.functions.values())
-    return f"no room: {int(table.sizes[rows].sum())} bytes wanted, {free} bytes free"
-
-
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
 def _refresh(state: State, event: Ingested) -> list[Action]:
-    """Register what arrived; what is already held (metadata that grew) is loaded anew where it sits."""
+    """Register what arrived. What is already held (metadata that grew) is loaded anew, where it sits if it fits."""
     state.register(event.keys, event.sizes)
     actions: list[Action] = []
     for slot, table, _, rows in state.resolve(event.keys):
@@ -257,8 +192,14 @@ def _refresh(state: State, event: Ingested) -> list[Action]:
         held = rows[table.function[rows] != NOWHERE]
         for f in np.unique(table.function[held]).tolist():
             part = held[table.function[held] == f]
-            state.functions[f].used_bytes -= int(table.sizes[part].sum())
-            actions.append(_load(state, table, Waiting(0, 0, Group.ROUND, slot, part, ingested=True), part, f))
+            if state.functions[f].free_bytes >= 0:
+                state.functions[f].used_bytes -= int(table.sizes[part].sum())
+                again = Waiting(int(table.priority[part].max()), 0, Group.ROUND, slot, part, ingested=True)
+                actions.append(load(state, table, again, part, f))
+            else:
+                release(state, table, part)
+                actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
+                await_room(state, slot, part, ingested=True)
     return actions
 
 
@@ -286,16 +227,19 @@ def _mark_ready(state: State, event: Loaded) -> None:
             table.ready[rows[current]] = True
 
 
-def _forget(state: State, event: LoadFailed) -> None:
-    """The function does not have these. They stay wanted, and are loaded anew when somebody asks for them."""
+def _forget(state: State, event: LoadFailed) -> list[Action]:
+    """The function does not have these. They stay wanted, and are loaded anew when somebody asks for them.
+
+    The function is told to drop them as well: a load of several may have failed half way.
+    """
+    if event.function not in state.functions:
+        return []
     for _, table, _, rows in state.resolve(event.keys):
-        if table is None or event.function not in state.functions:
-            continue
-        rows = rows[rows >= 0]
-        rows = rows[table.function[rows] == event.function]
-        state.functions[event.function].used_bytes -= int(table.sizes[rows].sum())
-        table.function[rows] = NOWHERE
-        table.ready[rows] = False
+        if table is not None:
+            rows = rows[rows >= 0]
+            meant = (table.function[rows] == event.function) & (table.generation[rows] <= event.generation)
+            release(state, table, rows[meant])
+    return [Drop(event.function, event.keys, event.generation)]
 
 
 def _revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
@@ -307,28 +251,31 @@ def _revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
             rows = rows[rows >= 0]
             rows = rows[(table.wants[rows] > 0) & (table.function[rows] == NOWHERE)]
             if len(rows) and not any(w.slot == slot and np.isin(rows, w.rows).all() for w in state.waiting):
-                state.sequence += 1
-                state.waiting.append(Waiting(1, state.sequence, Group.ROUND, slot, rows))
+                await_room(state, slot, rows)
 
 
 def _join(state: State, event: FunctionJoined) -> list[Action]:
-    """A function comes with what it holds: wanted objects that nobody else has are kept, the rest is dropped."""
+    """A function comes with what it holds: wanted, current objects that nobody else has are kept, the rest is dropped."""
     if event.function in state.functions:
         _lose(state, FunctionLost(event.function))
     function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
     actions: list[Action] = []
-    for keys, _ in event.holds:
+    for keys, sizes in event.holds:
+        at = 0
         for slot, table, clients, rows in state.resolve(keys):
+            here = sizes[at : at + len(rows)]
+            at += len(rows)
             adopt = np.zeros(len(rows), dtype=np.bool_)
             if table is not None:
                 adopt = (rows >= 0) & (table.wants[rows] > 0) & (table.function[rows] == NOWHERE)
+                adopt &= table.sizes[rows] == here
                 kept = rows[adopt]
                 function.used_bytes += int(table.sizes[kept].sum())
                 table.function[kept] = event.function
                 table.generation[kept] = 0
                 table.ready[kept] = True
             if not adopt.all():
-                actions.append(Drop(event.function, _subset(*slot, clients[~adopt]), state.generation))
+                actions.append(Drop(event.function, subset(*slot, clients[~adopt]), state.generation))
     return actions
 
 
@@ -337,17 +284,9 @@ def _lose(state: State, event: FunctionLost) -> None:
     known = state.functions.get(event.function)
     if known is None or (event.incarnation and event.incarnation != known.incarnation):
         return
-    del state.functions[event.function]
     for slot, table in state.slots():
         rows = np.flatnonzero(table.function == event.function)
         if len(rows):
-            table.function[rows] = NOWHERE
-            table.ready[rows] = False
-            state.sequence += 1
-            state.waiting.append(Waiting(0, state.sequence, Group.ROUND, slot, rows))
-
-
-def _subset(job: int, kind: Kind, round: int, clients: IntArray) -> KeySet:
-    if len(clients) == 1 and int(clients[0]) == NO_CLIENT:
-        return KeySet.of_client(job, kind, NO_CLIENT, [round])
-    return KeySet(job, kind, round, clients)
+            release(state, table, rows)
+            await_room(state, slot, rows)
+    del state.functions[event.function]

@@ -43,13 +43,26 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-def digest(event: Event, actions: Iterable[Action]) -> str:
-    """16 hex digits over an event and the actions that it led to, the same on every machine.
+def digest(event: Event, actions: Iterable[Action], before: str = "") -> str:
+    """16 hex digits over an event, the actions that it led to, and the digest before; the same on every machine.
 
     Hit counts are no part of it: they depend on when loads were done, decisions do not.
     """
-    body = [_event_values(event), [_action_values(a) for a in actions]]
+    body = [before, _event_values(event), [_action_values(a) for a in actions]]
     return xxhash.xxh3_64_hexdigest(msgpack.packb(body))
+
+
+class _Chain:
+    """Digests that each contain the one of the decision before; reports on loads stand beside the chain."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def next(self, event: Event, actions: Iterable[Action]) -> str:
+        if isinstance(event, Loaded | LoadFailed):
+            return digest(event, actions)
+        self._last = digest(event, actions, self._last)
+        return self._last
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +88,11 @@ class EventLog:
     header: dict[str, Any] = field(default_factory=dict)
     initial: list[Ingested] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    _chain: _Chain = field(default_factory=_Chain, repr=False, compare=False)
 
     def append(self, event: Event, actions: Iterable[Action]) -> None:
         """Add an applied event."""
-        self.entries.append(Entry(event, digest(event, actions)))
+        self.entries.append(Entry(event, self._chain.next(event, actions)))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -117,7 +131,7 @@ class EventLog:
         """
         try:
             lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-            header, initial = lines[0], [_event(v) for v in lines[1]]
+            header, initial = dict(lines[0]), [_event(v) for v in lines[1]]
             entries = [Entry(_event(line["event"]), line["digest"]) for line in lines[2:]]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise InvalidParameterError(f"{path} is not an event log: {error!r}") from error
@@ -143,10 +157,10 @@ def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tupl
     (State, list of int)
         The final state, and the positions (in the entries applied) whose digest differs.
     """
-    state = log.start()
+    state, chain = log.start(), _Chain()
     differing = []
     for i, entry in enumerate(log.decisions() if decisions_only else log.entries):
-        if digest(entry.event, step(state, policy, entry.event)) != entry.digest:
+        if chain.next(entry.event, step(state, policy, entry.event)) != entry.digest:
             differing.append(i)
     return state, differing
 
@@ -171,8 +185,8 @@ def _event_values(event: Event) -> list[Any]:
             ]
         case Loaded(function, keys, generation):
             return ["loaded", function, keys.canonical(), generation]
-        case LoadFailed(function, keys, reason):
-            return ["load_failed", function, keys.canonical(), reason]
+        case LoadFailed(function, keys, reason, generation):
+            return ["load_failed", function, keys.canonical(), reason, generation]
         case FunctionJoined(function, capacity, incarnation, holds):
             return ["joined", function, capacity, incarnation, [[k.canonical(), s.tolist()] for k, s in holds]]
         case FunctionLost(function, incarnation):
@@ -192,7 +206,7 @@ def _event(values: list[Any]) -> Event:
         case "loaded":
             return Loaded(rest[0], _key_set(rest[1]), rest[2])
         case "load_failed":
-            return LoadFailed(rest[0], _key_set(rest[1]), rest[2])
+            return LoadFailed(rest[0], _key_set(rest[1]), rest[2], rest[3])
         case "joined":
             holds = tuple((_key_set(k), np.asarray(s, dtype=np.int64)) for k, s in rest[3])
             return FunctionJoined(rest[0], rest[1], rest[2], holds)

@@ -145,10 +145,13 @@ class State:
             table.add(clients[new], sizes[new])
             if slot[1] is Kind.UPDATE:
                 self._extend_chains(slot[0], slot[2], clients[new])
-        for row, size in zip(rows[~new].tolist(), sizes[~new].tolist(), strict=True):
-            if table.function[row] != NOWHERE:
-                self.functions[int(table.function[row])].used_bytes += size - int(table.sizes[row])
-            table.sizes[row] = size
+        known = rows[~new]
+        for f in np.unique(table.function[known]).tolist():
+            if f != NOWHERE:
+                mine = table.function[known] == f
+                grown = int(sizes[~new][mine].sum() - table.sizes[known[mine]].sum())
+                self.functions[f].used_bytes += grown
+        table.sizes[known] = sizes[~new]
 
     def _extend_chains(self, job: int, round: int, clients: IntArray) -> None:
         chained = self._chained.get(job)

@@ -22,6 +22,10 @@ class RoundTable:
         Bytes.
     wants : ndarray of int32, shape (n,)
         How many owners want the object. It is held while this is positive and there is room.
+    priority : ndarray of int64, shape (n,)
+        The highest priority with which it was wanted since it was last unwanted.
+    by_client : ndarray of bool, shape (n,)
+        Whether the first who wanted it wants it beside the same client's other updates, not beside its round.
     function : ndarray of int64, shape (n,)
         The function that holds it (from the decision to load it on), or ``NOWHERE``.
     generation : ndarray of int64, shape (n,)
@@ -30,12 +34,14 @@ class RoundTable:
         Whether that load is done.
     """
 
-    __slots__ = ("_order", "clients", "function", "generation", "ready", "sizes", "wants")
+    __slots__ = ("_order", "by_client", "clients", "function", "generation", "priority", "ready", "sizes", "wants")
 
     def __init__(self) -> None:
         self.clients: IntArray = np.empty(0, dtype=np.int64)
         self.sizes: IntArray = np.empty(0, dtype=np.int64)
         self.wants: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+        self.priority: IntArray = np.empty(0, dtype=np.int64)
+        self.by_client: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self.function: IntArray = np.empty(0, dtype=np.int64)
         self.generation: IntArray = np.empty(0, dtype=np.int64)
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
@@ -60,6 +66,8 @@ class RoundTable:
         self.clients = np.concatenate([self.clients, clients])
         self.sizes = np.concatenate([self.sizes, sizes])
         self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
+        self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int64)])
+        self.by_client = np.concatenate([self.by_client, np.zeros(n, dtype=np.bool_)])
         self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])

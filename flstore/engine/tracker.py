@@ -92,4 +92,4 @@ class Tracker:
         rows: list[dict[str, Any]] = [asdict(record) for record in self]
         for row in rows:
             row["functions"] = " ".join(row["functions"])
-        return pd.DataFrame(rows, columns=columns).set_index("request")
+        return pd.DataFrame(rows, columns=columns).astype({"round": "Int64"}).set_index("request")

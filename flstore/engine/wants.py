@@ -24,6 +24,8 @@ class WantLedger:
     def add(self, owner: Hashable, slot: Slot, rows: IntArray) -> IntArray:
         """Note that `owner` wants `rows`; return those that it did not want before."""
         slots = self._rows.setdefault(owner, {})
+        if len(rows) > 1 and not (np.diff(rows) > 0).all():
+            rows = np.unique(rows)  # named twice is wanted once
         known = slots.get(slot)
         if known is None:
             slots[slot] = rows

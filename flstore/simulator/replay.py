@@ -188,7 +188,7 @@ class _Trace:
         if len(absent):
             row = rows.iloc[int(absent[0])]
             raise InvalidParameterError(
-                f"row {int(absent[0])} asks for client {row['client']!r} in round {row['round']}, "
+                f"row {int(absent[0])} asks for client {row['client']} in round {row['round']}, "
                 f"who does not take part in it"
             )
 

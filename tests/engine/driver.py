@@ -1,25 +1,37 @@
-"""What the engine's tests share: a policy that follows a script, and a driver that checks the promises after each event.
+"""What the engine's tests share: a policy that follows a script, and a driver that checks what must always hold.
 
-The driver keeps books of its own: what each owner wants, from what the policy said, and what each function would hold if
-it did as the actions say. The state must agree with both.
+The driver keeps books of its own: what each owner wants, from what the policy said, and what each function would hold
+if it did as the actions say. The state must agree with both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
-from hypothesis import strategies as st
 
-from flstore import policies
 from flstore.engine import EventLog, State, step
 from flstore.policies.base import Policy, View
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
-    NO_CLIENT, Action, Drop, Event, FunctionJoined, FunctionLost, Ingested, KeySet, Kind, Load, Loaded, LoadFailed,
-    PolicyClass, Refused, Requested, Run, Unwant, Want,
-)  # fmt: skip
+    NO_CLIENT,
+    Action,
+    Drop,
+    Event,
+    FunctionJoined,
+    FunctionLost,
+    Ingested,
+    KeySet,
+    Kind,
+    Load,
+    LoadFailed,
+    Refused,
+    Requested,
+    Run,
+    Unwant,
+    Want,
+)
 
 Key: TypeAlias = tuple[int, Kind, int, int]
 """(job, kind, round, client)."""
@@ -112,8 +124,10 @@ class Driver:
         self.policy = _Books(policy)
         self.log = EventLog({"policy": policy.name}, list(initial))
         self.state: State = self.log.start()
-        self.exists: dict[Key, int] = {k: s for e in self.log.initial for k, s in zip(keys_of(e.keys), e.sizes, strict=True)}
-        self.functions: dict[int, set[Key]] = {}
+        self.exists: dict[Key, int] = {
+            k: s for e in self.log.initial for k, s in zip(keys_of(e.keys), e.sizes, strict=True)
+        }
+        self.functions: dict[int, dict[Key, int]] = {}  # with the generation of the load
         self.moves: list[Load | Drop] = []
         self.pending: list[Load] = []
         self.failed: set[Key] = set()
@@ -126,11 +140,11 @@ class Driver:
         for action in actions:
             keys = set(keys_of(action.keys)) if isinstance(action, Load | Drop) else set()
             if isinstance(action, Load):
-                self.functions[action.function] |= keys
+                self.functions[action.function] |= dict.fromkeys(keys, action.generation)
                 self.failed -= keys
                 self.pending.append(action)
             elif isinstance(action, Drop):
-                self.functions[action.function] -= keys
+                self._forget(action.function, keys, action.generation)
             if isinstance(action, Load | Drop):
                 self.moves.append(action)
         return actions
@@ -140,22 +154,32 @@ class Driver:
             case Ingested(keys, sizes):
                 self.exists.update(zip(keys_of(keys), sizes.tolist(), strict=True))
             case FunctionJoined(function, _, _, holds):
-                self.functions[function] = {key for keys, _ in holds for key in keys_of(keys)}
+                self.functions[function] = {key: 0 for keys, _ in holds for key in keys_of(keys)}
             case FunctionLost(function, incarnation):
                 known = self.state.functions.get(function)
                 if known is not None and (not incarnation or incarnation == known.incarnation):
                     del self.functions[function]
-            case LoadFailed(function, keys, _):
-                self.functions[function] -= set(keys_of(keys))
-                self.failed |= set(keys_of(keys))
+            case LoadFailed(function, keys, _, generation):
+                self.failed |= self._forget(function, keys_of(keys), generation)
+
+    def _forget(self, function: int, keys: Iterable[Key], generation: int) -> set[Key]:
+        """What a function forgets: not what it was told to load later on."""
+        held = self.functions.get(function, {})
+        gone = {key for key in keys if held.get(key, generation + 1) <= generation}
+        for key in gone:
+            del held[key]
+        return gone
 
     def wanted(self) -> set[Key]:
         return set().union(*self.policy.wanted.values())
 
     def check(self) -> None:
         """Everything that must hold between any two events."""
-        holdings = {f: {(*slot, c) for slot, cs in held.items() for c in cs.tolist()} for f, held in self.state.holdings().items()}
-        assert holdings == self.functions
+        holdings = {
+            f: {(*slot, c) for slot, cs in held.items() for c in cs.tolist()}
+            for f, held in self.state.holdings().items()
+        }
+        assert holdings == {f: set(held) for f, held in self.functions.items()}
         for f, known in self.state.functions.items():
             assert known.used_bytes == sum(self.exists[key] for key in self.functions[f])
             assert known.used_bytes <= known.capacity_bytes
@@ -170,131 +194,31 @@ class Driver:
         }
         assert wanted - set(held) <= waiting | self.failed
         for (job, kind, round), table in self.state.slots():
-            owners = [sum((job, kind, round, c) in keys for keys in self.policy.wanted.values()) for c in table.clients.tolist()]
+            owners = [
+                sum((job, kind, round, c) in keys for keys in self.policy.wanted.values())
+                for c in table.clients.tolist()
+            ]
             assert table.wants.tolist() == owners
 
 
-# --- histories ---------------------------------------------------------------------------------------------------------
+class Scripted(Driver):
+    """A driver of a script, with functions of these capacities and rounds that nobody wants yet."""
 
-Step: TypeAlias = tuple[Any, ...]
+    def __init__(
+        self, script: Mapping[int, Iterable[Want | Unwant]], *capacities: int, ingests: Iterable[Ingested]
+    ) -> None:
+        super().__init__(Script(script))
+        for function, capacity in enumerate(capacities):
+            self.apply(FunctionJoined(function, capacity, "first"))
+        for event in ingests:
+            self.apply(event)
 
-_ROUND, _CLIENTS = st.integers(0, 5), st.lists(st.integers(0, 4), min_size=1, max_size=4, unique=True)
-_FUNCTION, _ANY = st.integers(0, 2), st.integers(0, 10_000)
-_WORKLOADS = ["clustering", "malicious_filtering", "lineage", "hyperparameters", "inference"]
+    def then(self, event: Event) -> list[Action]:
+        """Apply, and check everything."""
+        actions = self.apply(event)
+        self.check()
+        return actions
 
-_TRAINING = [
-    st.tuples(st.just("ingest"), st.sampled_from([0, 0, 1]), st.sampled_from([0, 0, 1, 2]), _ROUND, _CLIENTS, st.integers(1, 6)),
-    st.tuples(st.just("request"), st.sampled_from(_WORKLOADS), _ANY, _CLIENTS, st.booleans()),
-]
-_REPORTS = [st.tuples(st.just("loaded"), _ANY)]
-_FAULTS = [
-    st.tuples(st.just("failed"), _ANY, _ANY),
-    st.tuples(st.just("lost"), _FUNCTION, st.booleans()),
-    st.tuples(st.just("joined"), _FUNCTION, st.integers(4, 30), _ANY),
-]
-_START = st.lists(st.integers(4, 30), min_size=1, max_size=3)
-
-
-def histories(*, faults: bool, size: int = 24) -> st.SearchStrategy[tuple[list[int], list[Step]]]:
-    """Capacities of the first functions, and what happens then."""
-    weighted = _TRAINING * 5 + _REPORTS * 3 + (_FAULTS if faults else [])
-    what = st.sampled_from(weighted).flatmap(lambda kind: kind)
-    return st.tuples(_START, st.lists(what, min_size=size, max_size=2 * size))
-
-
-def drive(history: tuple[list[int], list[Step]], policy: str, *, check: bool = False) -> Driver:
-    """Let a history happen; what it cannot mean (a report on a load that is not under way) does not happen."""
-    capacities, steps = history
-    driver = Driver(policies.make(policy))
-    for function, capacity in enumerate(capacities):
-        driver.apply(FunctionJoined(function, capacity, f"{function}.0"))
-    for number, what in enumerate(steps, start=1):
-        event = _event(driver, number, what)
-        if event is not None:
-            driver.apply(event)
-            if check:
-                driver.check()
-    return driver
-
-
-def _event(driver: Driver, number: int, what: Step) -> Event | None:
-    name, *rest = what
-    return {"ingest": _ingest, "request": _request, "loaded": _loaded, "failed": _failed, "lost": _lost, "joined": _joined}[
-        name
-    ](driver, number, *rest)
-
-
-def _ingest(driver: Driver, number: int, job: int, kind: int, round: int, clients: list[int], size: int) -> Event | None:
-    who = [NO_CLIENT] if kind == Kind.AGGREGATE else clients
-    keys = [(job, Kind(kind), round, c) for c in who]
-    # Only metadata comes twice; growing is a test of its own, here it keeps its size.
-    new = [key for key in keys if kind == Kind.METADATA or key not in driver.exists]
-    if not new:
-        return None
-    sizes = [driver.exists.get(key, size + i) for i, key in enumerate(new)]
-    return Ingested(KeySet.of_round(job, Kind(kind), round, [c for *_, c in new]), np.array(sizes, dtype=np.int64))
-
-
-def _request(
-    driver: Driver, number: int, workload: str, which: int, clients: list[int], with_aggregate: bool
-) -> Event | None:
-    """Something of a round that exists; some of the clients may not."""
-    policy_class = CLASS_OF[workload]
-    kind = Kind.METADATA if policy_class is PolicyClass.P4 else Kind.UPDATE
-    there = sorted({(job, round) for job, k, round, _ in driver.exists if k is kind})
-    if not there:
-        return None
-    job, round = there[which % len(there)]
-    if policy_class is PolicyClass.P3:
-        parts = [KeySet.of_client(job, kind, clients[0], sorted({round, there[-1][1]}))]
-    else:
-        parts = [KeySet.of_round(job, kind, round, clients)]
-    if with_aggregate and (job, Kind.AGGREGATE, round - 1, NO_CLIENT) in driver.exists:
-        parts.append(aggregate(round - 1, job))
-    return Requested(number, job, workload, policy_class, round, None, tuple(parts))
-
-
-def _loaded(driver: Driver, number: int, which: int) -> Event | None:
-    if not driver.pending:
-        return None
-    load = driver.pending.pop(which % len(driver.pending))
-    return Loaded(load.function, load.keys, load.generation)
-
-
-def _failed(driver: Driver, number: int, which: int, part: int) -> Event | None:
-    """Some objects of one load that is under way, and that nothing has superseded, could not be had."""
-    current = [a for a in driver.pending if _is_current(driver, a)]
-    if not current:
-        return None
-    load = current[which % len(current)]
-    driver.pending.remove(load)
-    ((round, clients),) = load.keys.by_round()
-    if load.keys.kind is Kind.AGGREGATE:
-        return LoadFailed(load.function, load.keys, "gone")
-    return LoadFailed(load.function, KeySet(load.keys.job, load.keys.kind, round, clients[: 1 + part % len(clients)]), "gone")
-
-
-def _is_current(driver: Driver, load: Load) -> bool:
-    for _, table, _, rows in driver.state.resolve(load.keys):
-        assert table is not None
-        if not ((table.function[rows] == load.function) & (table.generation[rows] == load.generation)).all():
-            return False
-    return True
-
-
-def _lost(driver: Driver, number: int, function: int, late_news: bool) -> Event:
-    known = driver.state.functions.get(function)
-    incarnation = "an earlier one" if late_news or known is None else known.incarnation
-    return FunctionLost(function, incarnation)
-
-
-def _joined(driver: Driver, number: int, function: int, capacity: int, choice: int) -> Event:
-    """A function comes, or comes back; it brings what fits of some existing objects."""
-    rng = np.random.default_rng(choice)
-    holds, left = [], capacity
-    for key in sorted(driver.exists):
-        size = driver.exists[key]
-        if size <= left and rng.random() < 0.3:
-            holds.append((KeySet.of_round(key[0], key[1], key[2], [key[3]]), np.array([size], dtype=np.int64)))
-            left -= size
-    return FunctionJoined(function, capacity, f"{function}.{number}", tuple(holds))
+    def ask(self, number: int) -> list[Action]:
+        """The request at which the script says something; it reads nothing."""
+        return self.then(requested(number))

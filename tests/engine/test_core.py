@@ -1,4 +1,4 @@
-"""One step: what is counted as a hit, which function a request runs on, and what a policy that breaks the rules meets."""
+"""One step: what is counted as a hit, which function a request runs on, and what meets a policy that breaks rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_keys_count_as_they_stood_before_the_event():
     assert run(driver.apply(requested(2, updates(1, 0, 1, 2)))).counts == Counts(hits=0, late_hits=2, misses=1)
     driver.apply(Loaded(0, updates(1, 1), 1))
     assert run(driver.apply(requested(3, updates(1, 0, 1, 2), updates(2, 1)))).counts == Counts(1, 1, 2)
-    driver.apply(LoadFailed(0, updates(1, 1), "gone"))
+    driver.apply(LoadFailed(0, updates(1, 1), "gone", 1))
     assert run(driver.apply(requested(4, updates(1, 1)))).counts == Counts(0, 0, 1)
     assert run(driver.apply(requested(5, updates(1, 1)))).counts == Counts(0, 1, 0)  # request 4 had it loaded anew
 
@@ -61,8 +61,8 @@ def test_a_report_on_what_was_dropped_meanwhile_makes_nothing_ready():
 def test_reports_on_unknown_objects_are_ignored():
     driver = started({}, 100)
     assert driver.apply(Loaded(0, updates(40, 0), 1)) == []
-    assert step(driver.state, driver.policy, LoadFailed(5, updates(40, 0), "gone")) == []
-    assert step(driver.state, driver.policy, LoadFailed(5, updates(1, 0, 9), "gone")) == []
+    assert step(driver.state, driver.policy, LoadFailed(5, updates(40, 0), "gone", 1)) == []
+    assert step(driver.state, driver.policy, LoadFailed(5, updates(1, 0, 9), "gone", 1)) == []
     driver.check()
 
 
@@ -73,7 +73,7 @@ def test_loads_of_a_state_without_time_are_ready_at_once():
     assert run(step(state, policy, requested(2, updates(1, 0)))).counts == Counts(hits=1)
 
 
-# --- where a request runs ----------------------------------------------------------------------------------------------
+# --- where a request runs -------------------------------------------------------------------------------------------
 
 
 def test_a_request_runs_where_most_of_its_bytes_are():
@@ -138,7 +138,7 @@ def test_an_aggregate_is_named_by_its_round_alone():
     assert list(drops(driver.apply(requested(2)))) == keys_of(aggregate(3))
 
 
-# --- policies that break the rules -------------------------------------------------------------------------------------
+# --- policies that break the rules ----------------------------------------------------------------------------------
 
 
 class Raises(Policy):
@@ -182,7 +182,7 @@ def test_objects_are_ingested_round_by_round():
         state.register(KeySet.of_client(0, Kind.UPDATE, 1, [1, 2]), [1, 1])
 
 
-# --- the tracker -------------------------------------------------------------------------------------------------------
+# --- the tracker ----------------------------------------------------------------------------------------------------
 
 
 def test_the_tracker_numbers_requests_and_shows_them_as_rows():
@@ -195,5 +195,11 @@ def test_the_tracker_numbers_requests_and_shows_them_as_rows():
     assert second.hit_ratio != second.hit_ratio
     frame = tracker.frame()
     assert frame.index.tolist() == [1, 2]
-    assert frame.loc[1, ["workload", "functions", "hits", "misses", "status"]].tolist() == ["clustering", "f0 f1", 9, 1, "running"]
+    assert frame.loc[1, ["workload", "functions", "hits", "misses", "status"]].tolist() == [
+        "clustering",
+        "f0 f1",
+        9,
+        1,
+        "running",
+    ]
     assert Tracker("FLStore").frame().empty

@@ -1,4 +1,4 @@
-"""The log is evidence: it folds to what was decided, without the reports on loads too, and no line of it can be altered."""
+"""The log is evidence: it folds to what was decided, with or without reports on loads, and no line can be altered."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from flstore.engine import EventLog, fold, step
 from flstore.engine.log import Entry, digest
 from flstore.errors import InvalidParameterError
 from flstore.types import (
-    Event, FunctionJoined, FunctionLost, Ingested, IntArray, KeySet, Kind, Load, Loaded, LoadFailed, PolicyClass,
+    Event,
+    FunctionJoined,
+    FunctionLost,
+    Ingested,
+    IntArray,
+    KeySet,
+    Kind,
+    Load,
+    Loaded,
+    LoadFailed,
+    PolicyClass,
     Requested,
-)  # fmt: skip
-from tests.engine.driver import Driver, aggregate, drive, histories, ingested, loads, metadata, requested, run, updates
+)
+from tests.engine.driver import Driver, aggregate, ingested, loads, metadata, requested, run, updates
+from tests.engine.histories import drive, histories
 
 every_policy = pytest.mark.parametrize("policy", policies.names())
 
@@ -77,7 +88,7 @@ def test_a_log_without_failures_is_decided_by_ingests_and_requests_alone(policy:
     assert_same_holdings(state.holdings(), driver.state.holdings())
 
 
-# --- alterations -------------------------------------------------------------------------------------------------------
+# --- alterations ----------------------------------------------------------------------------------------------------
 
 
 def one_run(policy: str = "tailored") -> EventLog:
@@ -119,7 +130,10 @@ ALTERATIONS: dict[str, tuple[type, Callable[..., Event]]] = {
     "client of a request": (Requested, lambda e: _keys(e, lambda k: replace(k, clients=_vector(k.clients)))),
     "what a request reads": (Requested, lambda e: replace(e, keys=())),
     "workload": (Requested, lambda e: replace(e, workload=e.workload + "!")),
-    "class": (Requested, lambda e: replace(e, policy_class=PolicyClass.P1 if e.policy_class != "P1" else PolicyClass.P2)),
+    "class": (
+        Requested,
+        lambda e: replace(e, policy_class=PolicyClass.P1 if e.policy_class != "P1" else PolicyClass.P2),
+    ),
     "number of a request": (Requested, lambda e: replace(e, request=e.request + 1)),
     "capacity": (FunctionJoined, lambda e: replace(e, capacity_bytes=e.capacity_bytes + 1)),
     "what a function brings": (FunctionJoined, lambda e: replace(e, holds=((updates(0, 0), np.array([3])),))),
@@ -216,22 +230,34 @@ def test_hit_counts_are_no_part_of_a_digest():
 def test_decisions_leave_out_reports_on_loads():
     driver = Driver(policies.make("p2"))
     for event in (
-        FunctionJoined(0, 100), ingested(updates(1, 0, 1), 10), requested(1, updates(1, 0)), Loaded(0, updates(1, 0), 1),
-        LoadFailed(0, updates(1, 1), "gone"), FunctionLost(0),
-    ):  # fmt: skip
+        FunctionJoined(0, 100),
+        ingested(updates(1, 0, 1), 10),
+        requested(1, updates(1, 0)),
+        Loaded(0, updates(1, 0), 1),
+        LoadFailed(0, updates(1, 1), "gone", 1),
+        FunctionLost(0),
+    ):
         driver.apply(event)
     kinds = [type(entry.event) for entry in driver.log.decisions()]
     assert kinds == [FunctionJoined, Ingested, Requested, FunctionLost]
 
 
-# --- files -------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}\n", "not json\n[]\n", '{"format": 1}\n{"a": 1}\n[]', '{"format": 1}\n[]\n{"event": ["burnt", 1], "digest": ""}\n',
-     '{"format": 1}\n[]\n{"digest": ""}\n', '{"format": 1}\n[["ingested", [0, 0, 1, 1], [3]]]\n', "[]\n[]\n"],
-)  # fmt: skip
+    [
+        "",
+        "{}\n",
+        "not json\n[]\n",
+        '{"format": 1}\n{"a": 1}\n[]',
+        '{"format": 1}\n[]\n{"event": ["burnt", 1], "digest": ""}\n',
+        '{"format": 1}\n[]\n{"digest": ""}\n',
+        '{"format": 1}\n[["ingested", [0, 0, 1, 1], [3]]]\n',
+        "[]\n[]\n",
+    ],
+)
 def test_what_is_no_log_is_refused(tmp_path: Path, text: str):
     path = tmp_path / "log"
     path.write_text(text, encoding="utf-8")
@@ -258,5 +284,7 @@ def test_saving_takes_nothing_from_the_log(tmp_path: Path):
 
 
 def assert_same_holdings(found: dict, expected: dict) -> None:
-    plain = [{f: {slot: c.tolist() for slot, c in held.items()} for f, held in side.items()} for side in (found, expected)]
+    plain = [
+        {f: {slot: c.tolist() for slot, c in held.items()} for f, held in side.items()} for side in (found, expected)
+    ]
     assert plain[0] == plain[1]

@@ -4,63 +4,55 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from flstore.types import (
-    Action, Event, FunctionJoined, FunctionLost, Group, Ingested, KeySet, Kind, Load, LoadFailed, Source, Unwant, Want,
-)  # fmt: skip
+    FunctionJoined,
+    Group,
+    KeySet,
+    Kind,
+    Load,
+    Source,
+    Unwant,
+    Want,
+)
 from tests.engine.driver import (
-    Driver, Script, aggregate, drops, ingested, keys_of, loads, metadata, refused, requested, updates,
-)  # fmt: skip
-
-
-def engine(script: dict[int, list[Any]], *capacities: int, ingests: list[Ingested]) -> Driver:
-    """Functions of these capacities, in which nothing is wanted yet."""
-    driver = Driver(Script(script))
-    for function, capacity in enumerate(capacities):
-        driver.apply(FunctionJoined(function, capacity, "first"))
-    for event in ingests:
-        driver.apply(event)
-    return driver
-
-
-def ask(driver: Driver, number: int) -> list[Action]:
-    """The request at which the script says something; it reads nothing."""
-    actions = driver.apply(requested(number))
-    driver.check()
-    return actions
-
-
-def apply(driver: Driver, event: Event) -> list[Action]:
-    actions = driver.apply(event)
-    driver.check()
-    return actions
+    Driver,
+    Scripted,
+    aggregate,
+    drops,
+    ingested,
+    loads,
+    metadata,
+    refused,
+    requested,
+    updates,
+)
 
 
 def test_a_round_sits_together_and_the_next_one_where_most_room_is():
     script = {r: [Want("o", updates(r, 0, 1, 2))] for r in (1, 2)}
-    driver = engine(script, 60, 61, ingests=[ingested(updates(r, 0, 1, 2), 10) for r in (1, 2)])
-    assert set(loads(ask(driver, 1)).values()) == {1}
-    assert set(loads(ask(driver, 2)).values()) == {0}
+    driver = Scripted(script, 60, 61, ingests=[ingested(updates(r, 0, 1, 2), 10) for r in (1, 2)])
+    assert set(loads(driver.ask(1)).values()) == {1}
+    assert set(loads(driver.ask(2)).values()) == {0}
 
 
 def test_equally_empty_functions_are_taken_in_the_order_of_their_numbers():
-    driver = engine({1: [Want("o", updates(1, 0))]}, 50, 50, 50, ingests=[ingested(updates(1, 0), 10)])
-    assert set(loads(ask(driver, 1)).values()) == {0}
+    driver = Scripted({1: [Want("o", updates(1, 0))]}, 50, 50, 50, ingests=[ingested(updates(1, 0), 10)])
+    assert set(loads(driver.ask(1)).values()) == {0}
 
 
 def test_late_clients_of_a_round_join_the_others():
     script = {1: [Want("o", updates(1, 0))], 2: [Want("o", updates(1, 0, 1, 2))]}
-    driver = engine(script, 50, 90, 60, ingests=[ingested(updates(1, 0), 50)])
-    assert set(loads(ask(driver, 1)).values()) == {1}
-    apply(driver, ingested(updates(1, 1, 2), 20))
-    assert loads(ask(driver, 2)) == {(0, Kind.UPDATE, 1, c): 1 for c in (1, 2)}  # although function 2 has more room
+    driver = Scripted(script, 50, 90, 60, ingests=[ingested(updates(1, 0), 50)])
+    assert set(loads(driver.ask(1)).values()) == {1}
+    driver.then(ingested(updates(1, 1, 2), 20))
+    assert loads(driver.ask(2)) == {(0, Kind.UPDATE, 1, c): 1 for c in (1, 2)}  # although function 2 has more room
 
 
 def test_a_round_that_does_not_fit_one_function_spills_over():
-    driver = engine({1: [Want("o", updates(1, *range(5)))]}, 25, 35, ingests=[ingested(updates(1, *range(5)), 10)])
-    actions = ask(driver, 1)
+    driver = Scripted({1: [Want("o", updates(1, *range(5)))]}, 25, 35, ingests=[ingested(updates(1, *range(5)), 10)])
+    actions = driver.ask(1)
     assert refused(actions) == {}
     assert sorted(loads(actions).values()) == [0, 0, 1, 1, 1]
 
@@ -71,10 +63,10 @@ def test_an_aggregate_sits_with_the_round_that_starts_from_it(aggregate_first: b
     wants = [Want("o", aggregate(6)), Want("o", updates(7, 0, 1))]
     script = {1: [Want("o", updates(6, 0, 1))], 2: wants[:: 1 if aggregate_first else -1][:1], 3: wants}
     ingests = [ingested(updates(6, 0, 1), 10), ingested(aggregate(6), 10), ingested(updates(7, 0, 1), 10)]
-    driver = engine(script, 100, 99, ingests=ingests)
-    assert set(loads(ask(driver, 1)).values()) == {0}
-    ask(driver, 2)
-    ask(driver, 3)
+    driver = Scripted(script, 100, 99, ingests=ingests)
+    assert set(loads(driver.ask(1)).values()) == {0}
+    driver.ask(2)
+    driver.ask(3)
     where = {slot: f for f, held in driver.state.holdings().items() for slot in held}
     assert where[0, Kind.AGGREGATE, 6] == where[0, Kind.UPDATE, 7] == 1
     assert where[0, Kind.UPDATE, 6] == 0
@@ -85,23 +77,23 @@ def test_the_updates_of_a_client_sit_together():
     for number, round in ((2, 4), (3, 3)):
         script[number] = [Want("a", KeySet.of_client(0, Kind.UPDATE, 5, [round]), Group.CLIENT)]
     rounds = [(1, (5, 6)), (2, (6,)), (3, (5, 6)), (4, (6, 5))]
-    driver = engine(script, 100, 60, 100, ingests=[ingested(updates(r, *who), 10) for r, who in rounds])
-    assert loads(ask(driver, 1)) == {(0, Kind.UPDATE, 1, 5): 0}
-    assert loads(ask(driver, 2)) == {(0, Kind.UPDATE, 4, 5): 2}  # its neighbour, round 3, is nowhere yet
-    assert loads(ask(driver, 3)) == {(0, Kind.UPDATE, 3, 5): 0}  # with round 1, the participation before
+    driver = Scripted(script, 100, 60, 100, ingests=[ingested(updates(r, *who), 10) for r, who in rounds])
+    assert loads(driver.ask(1)) == {(0, Kind.UPDATE, 1, 5): 0}
+    assert loads(driver.ask(2)) == {(0, Kind.UPDATE, 4, 5): 2}  # its neighbour, round 3, is nowhere yet
+    assert loads(driver.ask(3)) == {(0, Kind.UPDATE, 3, 5): 0}  # with round 1, the participation before
     driver.check()
 
 
 def test_the_next_participation_goes_where_the_client_is_though_more_room_is_elsewhere():
     script = {r: [Want("a", KeySet.of_client(0, Kind.UPDATE, 5, [r]), Group.CLIENT)] for r in (1, 3, 9)}
-    driver = engine(script, 50, 49, ingests=[ingested(updates(r, 5, 6), 10) for r in (1, 3, 9)])
-    assert [list(loads(ask(driver, r)).values()) for r in (1, 3, 9)] == [[0], [0], [0]]
+    driver = Scripted(script, 50, 49, ingests=[ingested(updates(r, 5, 6), 10) for r in (1, 3, 9)])
+    assert [list(loads(driver.ask(r)).values()) for r in (1, 3, 9)] == [[0], [0], [0]]
 
 
 def test_metadata_of_neighbouring_rounds_sit_together():
     script = {r: [Want("m", metadata(r, 0, 1))] for r in (3, 4, 2)}
-    driver = engine(script, 50, 50, ingests=[ingested(metadata(r, 0, 1), 2) for r in (2, 3, 4)])
-    assert [set(loads(ask(driver, r)).values()) for r in (3, 4, 2)] == [{0}, {0}, {0}]
+    driver = Scripted(script, 50, 50, ingests=[ingested(metadata(r, 0, 1), 2) for r in (2, 3, 4)])
+    assert [set(loads(driver.ask(r)).values()) for r in (3, 4, 2)] == [{0}, {0}, {0}]
 
 
 def test_what_arrives_is_loaded_from_the_ingest_and_what_was_there_from_the_store():
@@ -116,19 +108,19 @@ def test_what_arrives_is_loaded_from_the_ingest_and_what_was_there_from_the_stor
     assert (load.source, load.size_bytes, load.generation, load.priority) == (Source.INGEST, 15, 2, 1)
 
 
-# --- refusals ----------------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------------------
 
 
 def test_what_finds_no_room_is_refused_with_the_bytes_that_were_missing():
-    driver = engine({1: [Want("o", updates(1, *range(5)))]}, 25, 25, ingests=[ingested(updates(1, *range(5)), 10)])
-    actions = ask(driver, 1)
+    driver = Scripted({1: [Want("o", updates(1, *range(5)))]}, 25, 25, ingests=[ingested(updates(1, *range(5)), 10)])
+    actions = driver.ask(1)
     assert len(loads(actions)) == 4
     assert refused(actions) == {(0, Kind.UPDATE, 1, 4): "no room: 10 bytes wanted, 10 bytes free"}
 
 
 def test_what_no_function_could_ever_hold_is_refused_as_such():
-    driver = engine({1: [Want("o", updates(1, 0, 1))]}, 25, 20, ingests=[ingested(updates(1, 0, 1), 26, 5)])
-    actions = ask(driver, 1)
+    driver = Scripted({1: [Want("o", updates(1, 0, 1))]}, 25, 20, ingests=[ingested(updates(1, 0, 1), 26, 5)])
+    actions = driver.ask(1)
     assert loads(actions) == {(0, Kind.UPDATE, 1, 1): 0}
     assert refused(actions) == {
         (0, Kind.UPDATE, 1, 0): "an object of 26 bytes is larger than the largest function (25 bytes)"
@@ -136,42 +128,44 @@ def test_what_no_function_could_ever_hold_is_refused_as_such():
 
 
 def test_without_a_function_everything_is_refused_and_met_when_one_joins():
-    driver = engine({1: [Want("o", updates(1, 0))]}, ingests=[ingested(updates(1, 0), 10)])
-    assert refused(ask(driver, 1)) == {(0, Kind.UPDATE, 1, 0): "no function is alive"}
-    assert loads(apply(driver, FunctionJoined(7, 10))) == {(0, Kind.UPDATE, 1, 0): 7}
+    driver = Scripted({1: [Want("o", updates(1, 0))]}, ingests=[ingested(updates(1, 0), 10)])
+    assert refused(driver.ask(1)) == {(0, Kind.UPDATE, 1, 0): "no function is alive"}
+    assert loads(driver.then(FunctionJoined(7, 10))) == {(0, Kind.UPDATE, 1, 0): 7}
 
 
 def test_what_does_not_exist_is_refused_and_not_waited_for():
-    driver = engine({1: [Want("o", updates(1, 0, 3))], 2: [Want("o", updates(9, 0))]}, 100, ingests=[ingested(updates(1, 0), 10)])
-    actions = ask(driver, 1)
+    driver = Scripted(
+        {1: [Want("o", updates(1, 0, 3))], 2: [Want("o", updates(9, 0))]}, 100, ingests=[ingested(updates(1, 0), 10)]
+    )
+    actions = driver.ask(1)
     assert loads(actions) == {(0, Kind.UPDATE, 1, 0): 0}
     assert refused(actions) == {(0, Kind.UPDATE, 1, 3): "there is no such object"}
-    assert refused(ask(driver, 2)) == {(0, Kind.UPDATE, 9, 0): "there is no such object"}
-    assert loads(apply(driver, ingested(updates(1, 3), 10))) == {}
+    assert refused(driver.ask(2)) == {(0, Kind.UPDATE, 9, 0): "there is no such object"}
+    assert loads(driver.then(ingested(updates(1, 3), 10))) == {}
 
 
 def test_a_refusal_is_said_once():
-    driver = engine({1: [Want("o", updates(1, 0, 1))]}, 10, ingests=[ingested(updates(1, 0, 1), 10)])
-    assert len(refused(ask(driver, 1))) == 1
-    assert refused(apply(driver, ingested(updates(2, 0), 10))) == {}
-    assert refused(apply(driver, requested(2, updates(2, 0)))) == {}
+    driver = Scripted({1: [Want("o", updates(1, 0, 1))]}, 10, ingests=[ingested(updates(1, 0, 1), 10)])
+    assert len(refused(driver.ask(1))) == 1
+    assert refused(driver.then(ingested(updates(2, 0), 10))) == {}
+    assert refused(driver.then(requested(2, updates(2, 0)))) == {}
 
 
 def test_a_smaller_object_takes_the_room_that_a_larger_one_cannot_use():
     script = {1: [Want("o", updates(1, 0), priority=5), Want("o", updates(2, 0))]}
-    driver = engine(script, 10, ingests=[ingested(updates(1, 0), 12), ingested(updates(2, 0), 9)])
-    assert loads(ask(driver, 1)) == {(0, Kind.UPDATE, 2, 0): 0}
+    driver = Scripted(script, 10, ingests=[ingested(updates(1, 0), 12), ingested(updates(2, 0), 9)])
+    assert loads(driver.ask(1)) == {(0, Kind.UPDATE, 2, 0): 0}
 
 
-# --- waiting -----------------------------------------------------------------------------------------------------------
+# --- waiting --------------------------------------------------------------------------------------------------------
 
 
 def test_a_waiting_want_is_met_in_the_step_that_makes_room():
     script = {1: [Want("a", updates(1, 0))], 2: [Want("b", updates(2, 0))], 3: [Unwant("a")]}
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2)])
-    ask(driver, 1)
-    assert loads(ask(driver, 2)) == {}
-    actions = ask(driver, 3)
+    driver = Scripted(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2)])
+    driver.ask(1)
+    assert loads(driver.ask(2)) == {}
+    actions = driver.ask(3)
     assert drops(actions) == {(0, Kind.UPDATE, 1, 0): 0}
     assert loads(actions) == {(0, Kind.UPDATE, 2, 0): 0}
     assert [type(a).__name__ for a in actions] == ["Drop", "Load", "Run"]
@@ -180,10 +174,10 @@ def test_a_waiting_want_is_met_in_the_step_that_makes_room():
 
 def test_a_waiting_want_is_met_when_a_function_joins_and_forgotten_when_it_is_withdrawn():
     script = {1: [Want("a", updates(1, 0)), Want("b", updates(2, 0)), Want("c", updates(3, 0))], 2: [Unwant("b")]}
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3)])
-    assert set(refused(ask(driver, 1))) == {(0, Kind.UPDATE, 2, 0), (0, Kind.UPDATE, 3, 0)}
-    ask(driver, 2)
-    assert loads(apply(driver, FunctionJoined(1, 100))) == {(0, Kind.UPDATE, 3, 0): 1}
+    driver = Scripted(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3)])
+    assert set(refused(driver.ask(1))) == {(0, Kind.UPDATE, 2, 0), (0, Kind.UPDATE, 3, 0)}
+    driver.ask(2)
+    assert loads(driver.then(FunctionJoined(1, 100))) == {(0, Kind.UPDATE, 3, 0): 1}
 
 
 def test_the_higher_priority_is_served_first_and_the_earlier_one_among_equals():
@@ -196,17 +190,17 @@ def test_the_higher_priority_is_served_first_and_the_earlier_one_among_equals():
         6: [Unwant("high")],
         7: [Unwant("late")],
     }
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3, 4)])
+    driver = Scripted(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3, 4)])
     for number in (1, 2, 3, 4):
-        ask(driver, number)
-    served = [round for number in (5, 6, 7) for (_, _, round, _) in loads(ask(driver, number))]
+        driver.ask(number)
+    served = [round for number in (5, 6, 7) for (_, _, round, _) in loads(driver.ask(number))]
     assert served == [3, 4, 2]
 
 
 def test_within_one_decision_the_higher_priority_is_served_first():
     script = {1: [Want("a", updates(1, 0), priority=0), Want("b", updates(2, 0), priority=3)]}
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2)])
-    assert set(loads(ask(driver, 1))) == {(0, Kind.UPDATE, 2, 0)}
+    driver = Scripted(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2)])
+    assert set(loads(driver.ask(1))) == {(0, Kind.UPDATE, 2, 0)}
 
 
 def test_a_second_owner_raises_the_priority_of_what_waits():
@@ -216,10 +210,10 @@ def test_a_second_owner_raises_the_priority_of_what_waits():
         3: [Want("c", updates(2, 0), priority=3)],
         4: [Unwant("full")],
     }
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3)])
+    driver = Scripted(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3)])
     for number in (1, 2, 3):
-        ask(driver, number)
-    assert set(loads(ask(driver, 4))) == {(0, Kind.UPDATE, 2, 0)}
+        driver.ask(number)
+    assert set(loads(driver.ask(4))) == {(0, Kind.UPDATE, 2, 0)}
 
 
 def test_what_two_want_stays_until_both_let_go():
@@ -228,118 +222,15 @@ def test_what_two_want_stays_until_both_let_go():
         2: [Unwant("a")],
         3: [Unwant("b", updates(1, 1))],
     }
-    driver = engine(script, 100, ingests=[ingested(updates(1, 0, 1), 10)])
-    ask(driver, 1)
-    assert drops(ask(driver, 2)) == {(0, Kind.UPDATE, 1, 0): 0}
-    assert drops(ask(driver, 3)) == {(0, Kind.UPDATE, 1, 1): 0}
+    driver = Scripted(script, 100, ingests=[ingested(updates(1, 0, 1), 10)])
+    driver.ask(1)
+    assert drops(driver.ask(2)) == {(0, Kind.UPDATE, 1, 0): 0}
+    assert drops(driver.ask(3)) == {(0, Kind.UPDATE, 1, 1): 0}
 
 
 def test_what_one_owner_hands_to_another_is_not_moved():
     script = {1: [Want("a", updates(1, 0))], 2: [Unwant("a"), Want("b", updates(1, 0))]}
-    driver = engine(script, 100, ingests=[ingested(updates(1, 0), 10)])
-    ask(driver, 1)
-    actions = ask(driver, 2)
+    driver = Scripted(script, 100, ingests=[ingested(updates(1, 0), 10)])
+    driver.ask(1)
+    actions = driver.ask(2)
     assert loads(actions) == drops(actions) == {}
-
-
-# --- after a fault -----------------------------------------------------------------------------------------------------
-
-
-def test_what_a_lost_function_held_is_loaded_elsewhere_from_the_store():
-    driver = engine({1: [Want("o", updates(1, 0, 1))]}, 30, 20, ingests=[ingested(updates(1, 0, 1), 10)])
-    ask(driver, 1)
-    actions = apply(driver, FunctionLost(0, "first"))
-    assert loads(actions) == {(0, Kind.UPDATE, 1, c): 1 for c in (0, 1)}
-    assert {a.source for a in actions if isinstance(a, Load)} == {Source.STORE}
-
-
-def test_after_a_loss_the_higher_priority_is_served_first():
-    script = {1: [Want("low", updates(1, 0), priority=1), Want("high", updates(2, 0), priority=3)]}
-    driver = engine(script, 30, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2)])
-    assert set(loads(ask(driver, 1)).values()) == {0}
-    assert loads(apply(driver, FunctionLost(0))) == {(0, Kind.UPDATE, 2, 0): 1}
-
-
-def test_after_a_loss_a_clients_updates_sit_together_again():
-    script = {1: [Want("a", KeySet.of_client(0, Kind.UPDATE, 5, [1, 3]), Group.CLIENT)]}
-    driver = engine(script, 50, 40, 40, ingests=[ingested(updates(r, 5), 10) for r in (1, 3)])
-    assert set(loads(ask(driver, 1)).values()) == {0}
-    assert set(loads(apply(driver, FunctionLost(0))).values()) == {1}
-
-
-def test_after_a_failed_load_the_higher_priority_is_served_first():
-    script = {
-        1: [Want("a", updates(1, 0), priority=3)],
-        2: [Want("b", updates(2, 0), priority=2)],
-        3: [Want("c", updates(3, 0), priority=2)],
-        5: [Unwant("b")],
-    }
-    driver = engine(script, 10, ingests=[ingested(updates(r, 0), 10) for r in (1, 2, 3)])
-    ask(driver, 1)
-    apply(driver, LoadFailed(0, updates(1, 0), "gone"))
-    assert set(loads(ask(driver, 2))) == {(0, Kind.UPDATE, 2, 0)}  # the room that the failure left
-    ask(driver, 3)
-    apply(driver, requested(4, updates(1, 0)))
-    assert set(loads(ask(driver, 5))) == {(0, Kind.UPDATE, 1, 0)}
-
-
-def test_late_news_of_an_earlier_incarnation_changes_nothing():
-    driver = engine({1: [Want("o", updates(1, 0))]}, 30, ingests=[ingested(updates(1, 0), 10)])
-    ask(driver, 1)
-    before = driver.state.holdings()[0][0, Kind.UPDATE, 1].tolist(), driver.state.functions[0].used_bytes
-    assert apply(driver, FunctionLost(0, "an earlier one")) == []
-    assert (driver.state.holdings()[0][0, Kind.UPDATE, 1].tolist(), driver.state.functions[0].used_bytes) == before
-    assert apply(driver, FunctionLost(8, "first")) == []
-
-
-def test_a_function_that_joins_keeps_what_is_wanted_and_drops_the_rest():
-    script = {1: [Want("o", updates(1, 0, 1, 2))]}
-    driver = engine(script, 10, ingests=[ingested(updates(1, 0, 1, 2, 3), 10)])
-    assert loads(ask(driver, 1)) == {(0, Kind.UPDATE, 1, 0): 0}
-    holds = ((updates(1, 0, 1, 3), np.array([10] * 3)), (updates(4, 0), np.array([10])))
-    actions = apply(driver, FunctionJoined(1, 50, "x", holds))
-    # 0 is held already, 1 is wanted and adopted, 3 is wanted by nobody, round 4 is unknown; 2 was waiting.
-    assert drops(actions) == {(0, Kind.UPDATE, 1, 0): 1, (0, Kind.UPDATE, 1, 3): 1, (0, Kind.UPDATE, 4, 0): 1}
-    assert loads(actions) == {(0, Kind.UPDATE, 1, 2): 1}
-    assert driver.state.functions[1].used_bytes == 20
-
-
-def test_adopted_objects_are_ready():
-    driver = engine({1: [Want("o", updates(1, 0))]}, ingests=[ingested(updates(1, 0), 10)])
-    ask(driver, 1)
-    apply(driver, FunctionJoined(1, 50, "x", ((updates(1, 0), np.array([10])),)))
-    counts = driver.apply(requested(2, updates(1, 0)))[-1].counts
-    assert (counts.hits, counts.late_hits, counts.misses) == (1, 0, 0)
-
-
-def test_a_function_that_comes_back_without_having_been_lost_is_empty():
-    driver = engine({1: [Want("o", updates(1, 0, 1))]}, 30, ingests=[ingested(updates(1, 0, 1), 10)])
-    ask(driver, 1)
-    actions = apply(driver, FunctionJoined(0, 10, "second", ((updates(1, 1), np.array([10])),)))
-    assert set(refused(actions)) == {(0, Kind.UPDATE, 1, 0)}  # it is smaller than it was
-    assert driver.state.holdings()[0][0, Kind.UPDATE, 1].tolist() == [1]
-
-
-def test_an_outdated_object_is_not_adopted():
-    """Metadata grew while the function was away: what it holds has another size than what exists."""
-    driver = engine({1: [Want("o", metadata(1, 0))]}, ingests=[ingested(metadata(1, 0), 3), ingested(metadata(1, 0), 8)])
-    ask(driver, 1)
-    actions = driver.apply(FunctionJoined(0, 10, "x", ((metadata(1, 0), np.array([3])),)))
-    assert loads(actions) == {(0, Kind.METADATA, 1, 0): 0}
-
-
-def test_a_failed_load_is_tried_again_when_somebody_asks():
-    driver = engine({1: [Want("o", updates(1, 0, 1))]}, 20, ingests=[ingested(updates(1, 0, 1), 10)])
-    ask(driver, 1)
-    assert apply(driver, LoadFailed(0, updates(1, 1), "gone")) == []
-    assert driver.state.functions[0].used_bytes == 10
-    actions = apply(driver, requested(2, updates(1, 0, 1)))
-    assert loads(actions) == {(0, Kind.UPDATE, 1, 1): 0}
-    assert keys_of(actions[-1].held[0][1]) == [(0, Kind.UPDATE, 1, 0), (0, Kind.UPDATE, 1, 1)]
-
-
-def test_a_failure_reported_by_another_function_than_the_holder_changes_nothing():
-    driver = engine({1: [Want("o", updates(1, 0))]}, 20, 10, ingests=[ingested(updates(1, 0), 10)])
-    assert loads(ask(driver, 1)) == {(0, Kind.UPDATE, 1, 0): 0}
-    assert apply(driver, LoadFailed(1, updates(1, 0), "gone")) == []
-    assert driver.state.holdings()[0][0, Kind.UPDATE, 1].tolist() == [0]

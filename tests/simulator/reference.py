@@ -1,8 +1,8 @@
 """Table 3's rules over again, in plain Python sets and without an engine: what a replay is compared with.
 
-Nothing here is shared with the code under test but the table of policy classes. Memory is unlimited for the classes, and
-counted in updates for LRU. What is held is worked out anew from the rules before every request, which is slow and hard to
-get wrong.
+Nothing here is shared with the code under test but the table of policy classes. Memory is unlimited for the classes,
+and counted in updates for LRU. What is held is worked out anew from the rules before every request, which is slow and
+hard to get wrong.
 """
 
 from __future__ import annotations

@@ -74,10 +74,16 @@ def named_clients() -> pd.DataFrame:
 
 
 TRACES = {
-    "uniform": uniform, "shuffled": shuffled, "every third round": lambda: gapped(3), "every 17th round": lambda: gapped(17),
-    "two jobs": two_jobs, "lagging workloads": lagging_workloads, "grouped": grouped, "grouped apart": grouped_apart,
+    "uniform": uniform,
+    "shuffled": shuffled,
+    "every third round": lambda: gapped(3),
+    "every 17th round": lambda: gapped(17),
+    "two jobs": two_jobs,
+    "lagging workloads": lagging_workloads,
+    "grouped": grouped,
+    "grouped apart": grouped_apart,
     "string ids": named_clients,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("ingest", ["online", "posthoc"])
@@ -145,7 +151,7 @@ def test_the_callers_frames_stay_as_they_were():
     pd.testing.assert_frame_equal(frame.drop(columns="outcome"), before[0])
 
 
-# --- small traces of any shape -----------------------------------------------------------------------------------------
+# --- small traces of any shape --------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -178,7 +184,12 @@ def test_any_small_trace_is_as_the_rules_say(trace: tuple[Any, Any], policy: str
 
 @settings(max_examples=100)
 @given(
-    trace=traces(), capacity=st.integers(1, 8), fill=st.sampled_from(FILLS), ingest=st.sampled_from(["online", "posthoc"])
+    trace=traces(),
+    capacity=st.integers(1, 8),
+    fill=st.sampled_from(FILLS),
+    ingest=st.sampled_from(["online", "posthoc"]),
 )
-def test_lru_on_any_small_trace_is_as_an_ordered_dict_says(trace: tuple[Any, Any], capacity: int, fill: str, ingest: str):
+def test_lru_on_any_small_trace_is_as_an_ordered_dict_says(
+    trace: tuple[Any, Any], capacity: int, fill: str, ingest: str
+):
     assert_lru_as_reference(trace[0], capacity, fill, participation=trace[1], ingest=ingest)

@@ -148,9 +148,10 @@ def test_a_trace_is_a_data_frame():
 
 
 @pytest.mark.parametrize(
-    "empty", [rows().iloc[:0], pd.DataFrame({"round": [], "client": []}), pd.DataFrame(columns=["round", "client"])],
+    "empty",
+    [rows().iloc[:0], pd.DataFrame({"round": [], "client": []}), pd.DataFrame(columns=["round", "client"])],
     ids=["typed", "float", "object"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("policy", ["tailored", "lru"])
 def test_nothing_asked_is_nothing_found(empty: pd.DataFrame, policy: str):
     outcome = replay(empty, policy, capacity_updates=3)
