@@ -17,26 +17,32 @@ CHUNK = 1 << 16
 
 def run(quick: bool = False) -> list[Row]:
     """Against the sum of the same numbers (the floor), one contiguous matrix product, and torch by chunk."""
+    import torch
+
     name, state = rounds.model(quick)
     here = rounds.inputs(rounds.perturbed(state), state)
     updates = list(here.updates(1).values())
     start = here.aggregate(0)
     views = [view for update in updates for view in update.runs("float32")]
     matrix = np.stack([np.concatenate(update.runs("float32")) for update in updates])
-    torch_gram = _torch_gram(updates)
+    torch_gram, threads = _torch_gram(updates), torch.get_num_threads()
     spreads = interleaved(
         {
             "gram": lambda: gram(updates),
             "delta": lambda: gram(updates, start),
             "contiguous": lambda: matrix @ matrix.T,
-            "torch": torch_gram,
+            "torch": lambda: torch_gram(threads),
+            "torch_alone": lambda: torch_gram(1),
             "sum": lambda: [view.sum() for view in views],
         },
         repetitions=3 if quick else 15,
     )
+    torch.set_num_threads(threads)
     exact = matrix.astype(np.float64)
     error = float(np.abs(gram(updates) / (exact @ exact.T) - 1).max())
     sum_, title = "NumPy's sum of the same arrays, one thread", f"gram {name}"
+    # Threads of torch wait for each other: where other programs run too, one may be faster than all.
+    best = min(spreads["torch"], spreads["torch_alone"], key=lambda spread: spread.median)
     return [
         timed(
             f"{title}: ten weights", spreads["gram"], peer=sum_, against=spreads["sum"],
@@ -49,11 +55,12 @@ def run(quick: bool = False) -> list[Row]:
         ),
         timed(
             f"{title}: ten weights, against torch", spreads["gram"], peer=f"torch stack and @ by chunks of {CHUNK}",
-            against=spreads["torch"], at_most=1.0,
+            against=best, at_most=1.0, note="the faster of one thread and all",
         ),
         timed(f"{title}: the sum", spreads["sum"], note="the floor: every number read once"),
         timed(f"{title}: contiguous M @ M.T", spreads["contiguous"], note="float32 sums; making M is not counted"),
-        timed(f"{title}: torch by chunk", spreads["torch"]),
+        timed(f"{title}: torch by chunk, {threads} threads", spreads["torch"]),
+        timed(f"{title}: torch by chunk, one thread", spreads["torch_alone"]),
     ]  # fmt: skip
 
 
@@ -66,7 +73,8 @@ def _torch_gram(updates: list[ClientUpdate]) -> Any:
         warnings.simplefilter("ignore")  # read-only memory, which nothing here writes to
         runs = [[torch.from_numpy(view) for view in update.runs("float32")] for update in updates]
 
-    def products() -> Any:
+    def products(threads: int) -> Any:
+        torch.set_num_threads(threads)
         total = torch.zeros(len(runs), len(runs), dtype=torch.float64)
         for pieces in zip(*runs, strict=True):
             for at in range(0, len(pieces[0]), CHUNK):

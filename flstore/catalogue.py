@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +17,20 @@ from flstore.types import NO_CLIENT, Ingested, IntArray, Key, KeySet, Kind
 
 if TYPE_CHECKING:
     from flstore.persistence import ObjectStore
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _locked(method: F) -> F:
+    """Run a method of the catalogue under its lock: another thread may be ingesting."""
+
+    @functools.wraps(method)
+    def run(self: Catalogue, *args: Any) -> Any:
+        with self.lock:
+            return method(self, *args)
+
+    return run  # type: ignore[return-value]
 
 
 class Names:
@@ -50,7 +67,7 @@ class Catalogue:
     job : str
         The job.
     state : State
-        Where what exists is noted.
+        Where what exists is noted. Guarded by ``lock``, which whoever changes it must hold.
     """
 
     def __init__(self, job: str, state: State) -> None:
@@ -59,13 +76,16 @@ class Catalogue:
         self.ids = Names()
         self.number = self.jobs.number(job)
         self.state = state
+        self.lock = threading.RLock()
 
     # --- what workloads ask (flstore.workloads.base.Catalogue) -------------------------------------------------------
 
+    @_locked
     def rounds(self) -> list[int]:
         """All rounds with client updates, ascending."""
         return list(self.state.rounds.get((self.number, Kind.UPDATE), []))
 
+    @_locked
     def clients(self, round: int) -> list[str]:
         """Clients with an update in `round`, sorted."""
         found = self._clients(Kind.UPDATE, round)
@@ -75,11 +95,13 @@ class Catalogue:
             )
         return found
 
+    @_locked
     def all_clients(self) -> list[str]:
         """Every client that ever took part, sorted."""
         seen = {c for slot, t in self.state.slots() if slot[1] is Kind.UPDATE for c in t.clients.tolist()}
         return sorted(self.ids.name(c) for c in seen)
 
+    @_locked
     def rounds_of(self, client: str) -> list[int]:
         """Rounds in which `client` took part, ascending."""
         number = self.ids.find(client)
@@ -88,20 +110,24 @@ class Catalogue:
             raise UpdateNotFoundError(f"job {self.job!r} has no client {client!r}; {self._clients_in_words(client)}")
         return list(rounds)
 
+    @_locked
     def has_aggregate(self, round: int) -> bool:
         """Whether the global model after `round` is stored."""
         return View(self.state).aggregate(self.number, round)
 
+    @_locked
     def clients_with_metadata(self, round: int) -> list[str]:
         """Clients with metadata in `round`, sorted."""
         return self._clients(Kind.METADATA, round)
 
+    @_locked
     def rounds_with_metadata(self) -> list[int]:
         """Rounds with metadata, ascending."""
         return list(self.state.rounds.get((self.number, Kind.METADATA), []))
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
+    @_locked
     def key_sets(self, keys: Iterable[Key]) -> tuple[KeySet, ...]:
         """Keys as key sets: one a round for updates and metadata, one for all aggregates."""
         rounds: dict[tuple[Kind, int], list[int]] = {}
@@ -116,10 +142,12 @@ class Catalogue:
             sets.append(KeySet.of_client(self.number, Kind.AGGREGATE, NO_CLIENT, sorted(aggregates)))
         return tuple(sets)
 
+    @_locked
     def keys(self, keys: KeySet) -> list[Key]:
         """A key set as keys."""
         return [Key(self.job, keys.kind, r, None if c == NO_CLIENT else self.ids.name(c)) for r, c in keys.pairs()]
 
+    @_locked
     def ingested(self, kind: Kind, round: int, sizes: Mapping[Any, int]) -> Ingested:
         """The event that objects of one kind and round arrived."""
         if kind is Kind.AGGREGATE:
@@ -129,11 +157,13 @@ class Catalogue:
         keys = KeySet.of_round(self.number, kind, round, ids)
         return Ingested(keys, np.fromiter(sizes.values(), dtype=np.int64, count=len(sizes)))
 
+    @_locked
     def size(self, key: Key) -> int:
         """Bytes of an object, 0 when it does not exist."""
         sizes: IntArray = View(self.state).size(self.key_sets([key])[0])
         return int(sizes[0])
 
+    @_locked
     def has(self, key: Key) -> bool:
         """Whether an object exists."""
         if key.client is None:
@@ -154,20 +184,24 @@ class Catalogue:
         """
         from flstore.persistence.values import metadata_size
 
-        events = []
-        for round, clients, aggregate_bytes, has_metadata in objects.listing(self.job):
-            if clients:
-                events.append(self.ingested(Kind.UPDATE, round, dict(clients)))
-            if aggregate_bytes is not None:
-                events.append(self.ingested(Kind.AGGREGATE, round, {None: aggregate_bytes}))
-            if has_metadata:
-                rows, _ = objects.get_metadata(self.job, round)
-                if rows:
-                    events.append(
-                        self.ingested(Kind.METADATA, round, {c: metadata_size(row) for c, row in rows.items()})
-                    )
-        for event in events:
-            self.state.register(event.keys, event.sizes)
+        listed = list(objects.listing(self.job))
+        documented = [round for round, _, _, has_metadata in listed if has_metadata]
+        with ThreadPoolExecutor(8) as threads:
+            rows = dict(
+                zip(documented, threads.map(lambda r: objects.get_metadata(self.job, r)[0], documented), strict=True)
+            )
+        with self.lock:
+            events = []
+            for round, clients, aggregate_bytes, _ in listed:
+                if clients:
+                    events.append(self.ingested(Kind.UPDATE, round, clients))
+                if aggregate_bytes is not None:
+                    events.append(self.ingested(Kind.AGGREGATE, round, {None: aggregate_bytes}))
+                if rows.get(round):
+                    sizes = {client: metadata_size(row) for client, row in rows[round].items()}
+                    events.append(self.ingested(Kind.METADATA, round, sizes))
+            for event in events:
+                self.state.register(event.keys, event.sizes)
         return events
 
     def _clients(self, kind: Kind, round: int) -> list[str]:

@@ -29,6 +29,8 @@ class Arrival:
         New fields.
     metadata_rows : dict of client to dict
         The same with the fields that were known before.
+    signature : (str, tuple), optional
+        A client, and the tensors that it and so all of the round send.
     nonfinite : dict of client to int
         How many NaN or infinite values an update has, where it has any.
     """
@@ -37,6 +39,7 @@ class Arrival:
     buffers: dict[Key, Any] = field(default_factory=dict)
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
     metadata_rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    signature: tuple[str, Any] | None = None
     nonfinite: dict[str, int] = field(default_factory=dict)
 
     def sizes(self) -> Iterator[tuple[Kind, dict[str | None, int]]]:
@@ -49,21 +52,25 @@ class Arrival:
             yield Kind.METADATA, {c: metadata_size(row) for c, row in self.metadata_rows.items()}
 
 
+@dataclass(frozen=True)
+class Stored:
+    """How to look at what is there already: an object's bytes, its checksum, the metadata rows of a round."""
+
+    read: Callable[[Key], Any]
+    checksum: Callable[[Key], str]
+    metadata: Callable[[int], Mapping[str, Any]]
+
+
 def prepare(
     catalogue: Catalogue,
-    stored: Callable[[Key], Any],
-    known_metadata: Callable[[int], Mapping[str, Any]],
-    signatures: dict[int, Any],
+    stored: Stored,
+    signature: tuple[str, Any] | None,
     round: int,
     updates: Mapping[str, Mapping[str, Any]],
     aggregate: Mapping[str, Any] | None,
     metadata: Mapping[str, Mapping[str, Any]] | None,
 ) -> Arrival:
-    """Check and encode.
-
-    `stored` reads an object that exists, `known_metadata` the rows of a round; `signatures` remembers the tensors of
-    each round.
-    """
+    """Check and encode. `signature` is what is known of the round's tensors from an earlier call."""
     if isinstance(round, bool) or not isinstance(round, int) or round < 0:
         raise InvalidParameterError(f"round must be an integer from 0 on, got {round!r}")
     for what, given in (("updates", updates), ("metadata", metadata or {})):
@@ -73,14 +80,13 @@ def prepare(
         raise InvalidUpdateError(f"round {round} is empty: no updates, no aggregate and no metadata")
     arrival = Arrival(round)
     rows: dict[str, dict[str, Any]] = {str(c): dict(row) for c, row in (metadata or {}).items()}
-    signature = signatures.get(round)
     for client, tensors in updates.items():
         key = Key(catalogue.job, Kind.UPDATE, round, _client(client))
         if key in arrival.buffers:
             raise InvalidUpdateError(f"client {key.client!r} is in the updates of round {round} twice")
         buffer, update = _encode(key, tensors)
         if signature is None:
-            signature = _signature_of_round(catalogue, stored, round) or (key.client, update.signature)
+            signature = _signature_of_round(catalogue, stored, round) or (str(key.client), update.signature)
         _compare(key, update, signature)
         if not _is_new(catalogue, stored, key, buffer):
             continue
@@ -94,9 +100,11 @@ def prepare(
         buffer, _ = _encode(key, aggregate)
         if _is_new(catalogue, stored, key, buffer):
             arrival.buffers[key] = buffer
-    _metadata(catalogue, known_metadata, arrival, rows)
-    if signature is not None:
-        signatures[round] = signature
+    arrival.metadata = RoundMetadata.of(rows).rows
+    if rows:
+        before = stored.metadata(round)
+        arrival.metadata_rows = {c: {**before.get(c, {}), **row} for c, row in arrival.metadata.items()}
+    arrival.signature = signature
     return arrival
 
 
@@ -115,15 +123,17 @@ def _encode(key: Key, tensors: Mapping[str, Any]) -> tuple[Any, codec.ClientUpda
     return buffer, codec.decode(buffer, verify=False)
 
 
-def _signature_of_round(catalogue: Catalogue, stored: Callable[[Key], Any], round: int) -> Any:
+def _signature_of_round(catalogue: Catalogue, stored: Stored, round: int) -> Any:
     """What the round's tensors look like, from an update that a previous process stored."""
     others = [] if round not in catalogue.rounds() else catalogue.clients(round)
     if not others:
         return None
-    return others[0], codec.decode(stored(Key(catalogue.job, Kind.UPDATE, round, others[0])), verify=False).signature
+    return others[0], codec.decode(
+        stored.read(Key(catalogue.job, Kind.UPDATE, round, others[0])), verify=False
+    ).signature
 
 
-def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str | None, Any]) -> None:
+def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -> None:
     """All clients of a round send tensors of the same names, dtypes and shapes."""
     other, expected = signature
     if update.signature == expected:
@@ -148,22 +158,12 @@ def _shape(entry: tuple[str, tuple[int, ...]]) -> str:
     return f"{entry[0]}{list(entry[1])}"
 
 
-def _is_new(catalogue: Catalogue, stored: Callable[[Key], Any], key: Key, buffer: Any) -> bool:
+def _is_new(catalogue: Catalogue, stored: Stored, key: Key, buffer: Any) -> bool:
     """Whether nothing is stored under the key; an identical object is no news, another one an error."""
     if not catalogue.has(key):
         return True
-    if codec.checksum_of(stored(key)) == codec.checksum_of(buffer):
+    if stored.checksum(key) == codec.checksum_of(buffer):
         return False
     raise UpdateExistsError(
         f"another {key} is stored already; it was not overwritten (use another round, client id or job)"
     )
-
-
-def _metadata(
-    catalogue: Catalogue, known: Callable[[int], Mapping[str, Any]], arrival: Arrival, rows: dict[str, dict[str, Any]]
-) -> None:
-    """Plain values, and with them the rows as they are now, fields of earlier calls included."""
-    arrival.metadata = RoundMetadata.of(rows).rows
-    if rows:
-        before = known(arrival.round)
-        arrival.metadata_rows = {c: {**before.get(c, {}), **row} for c, row in arrival.metadata.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -35,6 +36,7 @@ class Moves:
         self._catalogue = catalogue
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
+        self._held_back: dict[int, asyncio.Event] = {}
         self._busy = 0
         self._idle = threading.Condition()
 
@@ -52,36 +54,56 @@ class Moves:
         at_hand : dict of Key to buffer
             Objects that are sent from here (just ingested, or not durable yet); the function fetches the others itself.
         after : Future, optional
-            A prefetch waits for the request that caused it, so as not to compete with it.
+            A prefetch waits for the request that caused it, so as not to compete with it; until somebody needs it.
         """
         keys = self._catalogue.keys(action.keys)
         with self._idle:
             self._busy += 1
 
         def begin() -> None:
-            move = self._move(action, incarnation, keys, at_hand, after)
-            task = self._pool.loop.create_task(move)
+            go = self._hold_back(action, after) if after is not None else None
+            task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go))
             if isinstance(action, Load):
                 self._loads[action.generation] = task
             task.add_done_callback(lambda _: self._ended(action))
 
         self._pool.loop.call_soon_threadsafe(begin)
 
+    def _hold_back(self, action: Load | Drop, after: Future[Any]) -> asyncio.Event:
+        go = self._held_back[action.generation] = asyncio.Event()
+
+        def release(_: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing moves any more
+                self._pool.loop.call_soon_threadsafe(go.set)
+
+        after.add_done_callback(release)
+        return go
+
+    def _release_all(self) -> None:
+        for go in self._held_back.values():
+            go.set()
+
     def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Block until nothing is on its way."""
+        """Block until nothing is on its way; prefetches that still hold back begin now."""
+        self._pool.loop.call_soon_threadsafe(self._release_all)
         with self._idle:
             while self._busy and not stop():
                 self._idle.wait(0.2)
 
     async def wait_for(self, generations: Iterable[int]) -> None:
         """Wait for loads by their generation (on the event loop)."""
-        loads = [self._loads[g] for g in generations if g in self._loads]
+        needed = list(generations)
+        for generation in needed:
+            if generation in self._held_back:
+                self._held_back[generation].set()
+        loads = [self._loads[g] for g in needed if g in self._loads]
         if loads:
             await asyncio.wait(loads)
 
     def _ended(self, action: Load | Drop) -> None:
         if isinstance(action, Load):
             self._loads.pop(action.generation, None)
+            self._held_back.pop(action.generation, None)
         with self._idle:
             self._busy -= 1
             self._idle.notify_all()
@@ -92,17 +114,15 @@ class Moves:
         incarnation: str,
         keys: list[Key],
         at_hand: Mapping[Key, Any],
-        after: Future[Any] | None,
+        go: asyncio.Event | None,
     ) -> None:
-        if after is not None:
-            cause = asyncio.wrap_future(after)
-            await asyncio.wait([cause])
-            cause.exception()  # how the request ended is its caller's business
+        if go is not None:
+            await go.wait()
         try:
             if isinstance(action, Drop):
                 await self._call(action, incarnation, "drop", keys)
                 return
-            failed = await self._load(action, incarnation, keys, at_hand, background=after is not None)
+            failed = await self._load(action, incarnation, keys, at_hand, background=go is not None)
         except FunctionLostError:
             return  # the engine hears of it as FunctionLost, and decides anew
         except FLStoreError as error:
@@ -114,7 +134,7 @@ class Moves:
         if failed:
             reasons = "; ".join(sorted({reason for _, reason in failed})[:3])
             for part in self._catalogue.key_sets(key for key, _ in failed):
-                self._report(LoadFailed(action.function, part, reasons))
+                self._report(LoadFailed(action.function, part, reasons, action.generation))
         if len(failed) < len(keys):
             self._report(Loaded(action.function, action.keys, action.generation))
 

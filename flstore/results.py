@@ -57,6 +57,16 @@ class Receipt:
     size_bytes: int
     _writes: tuple[Future[Any], ...] = field(default=(), repr=False)
 
+    def __repr__(self) -> str:
+        from flstore.display.result import receipt_text
+
+        return receipt_text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.result import receipt_html
+
+        return receipt_html(self)
+
     @property
     def durable(self) -> bool:
         """Whether everything is in the persistent store."""
@@ -80,6 +90,7 @@ class Question:
     record: RequestRecord
     started: float
     future: Future[Result] = field(default_factory=Future)
+    hit_keys: set[Key] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()

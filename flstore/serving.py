@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import State, reroute
-from flstore.errors import FLStoreError, FunctionLostError, RequestTimeoutError, StoreClosedError
+from flstore.errors import FLStoreError, FunctionLostError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
 from flstore.functions import wire
 from flstore.moves import Moves, sendable
 from flstore.results import Question
@@ -61,15 +61,20 @@ class Serving:
         self._not_durable = not_durable
         self._report = report
         self._open: set[Question] = set()
+        self._abandoned = False
 
     def start(self, question: Question, event: Requested, run: Run) -> None:
         """Send a request on its way; its future tells how it ended."""
         self._open.add(question)
+        if self._abandoned:
+            self.abandon()
+            return
         question.future.add_done_callback(lambda _: self._open.discard(question))
         self._pool.submit(self._to_its_end(question, event, run))
 
     def abandon(self) -> None:
         """Fail what is still open, because the store closes."""
+        self._abandoned = True
         for question in list(self._open):
             question.fail(StoreClosedError("the store was closed before the request was answered"))
 
@@ -112,28 +117,46 @@ class Serving:
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         record.functions.append(function.name)
-        with self._lock:
-            order, extra = self._order(question, run)
-        reply = await self._pool.call(run.function, "run", request=order, extra=extra)
+        reply = await self._send(question, run)
         record.fetch_s += waited_s + reply["fetch_s"]
         record.queue_s += reply["queue_s"]
         record.compute_s += reply["compute_s"]
         record.bytes_moved += awaited_bytes + reply["bytes_moved"]
-        self._note_absent(question, run, [wire.key_of(values) for values in wire.unpack(reply["absent"])])
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
-    def _note_absent(self, question: Question, run: Run, keys: list[Key]) -> None:
+    async def _send(self, question: Question, run: Run) -> dict[str, Any]:
+        """Send the order; once more, with all that is not durable yet, when the function misses something."""
+        for everything in (False, True):
+            with self._lock:
+                order, extra = self._order(question, run, everything)
+                generation = self._state.generation
+            try:
+                reply = await self._pool.call(run.function, "run", request=order, extra=extra)
+                absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
+                self._note_absent(question, run, absent, generation)
+                return reply
+            except UpdateNotFoundError:
+                if everything:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _note_absent(self, question: Question, run: Run, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
-        question.record.hits -= len(keys)
-        question.record.misses += len(keys)
+        lacking = question.hit_keys.intersection(keys)
+        question.hit_keys -= lacking
+        question.record.hits -= len(lacking)
+        question.record.misses += len(lacking)
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
                 if self._state.where(part)[0] == run.function:
-                    self._report(LoadFailed(run.function, part, "the function does not hold it"))
+                    self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
 
-    def _order(self, question: Question, run: Run) -> tuple[bytes, list[Any]]:
-        """The request as plain values: what to run, and for each object where it is."""
+    def _order(self, question: Question, run: Run, everything: bool) -> tuple[bytes, list[Any]]:
+        """The request as plain values: what to run, and for each object where it is.
+
+        What the persistent store may not have yet goes along: what no function holds, or (`everything`) all of it.
+        """
         objects: list[list[Any]] = []
         extra: dict[Key, Any] = {}
         for number, part in run.held:
@@ -142,6 +165,7 @@ class Serving:
             objects += self._located(part, peer)
         for part in run.missing:
             objects += self._located(part, None)
+        for part in (*run.missing, *(part for _, part in run.held if everything)):
             found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
             extra.update((key, value) for key, value in found if value is not None)
         scope, workload = question.scope, question.workload

@@ -83,7 +83,7 @@ class Status:
         classes = tuple(
             ClassStatus(
                 str(name), len(g), int(g["hits"].sum()), int(g["late_hits"].sum()), int(g["misses"].sum()),
-                float(g["latency_s"].median()),
+                float(g.loc[g["status"] == "done", "latency_s"].median()),
             )
             for name, g in requests.groupby("policy_class")
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,6 +29,7 @@ from flstore.types import (
     FunctionLost,
     Ingested,
     Key,
+    KeySet,
     Kind,
     Load,
     Requested,
@@ -87,7 +89,7 @@ class FLStore(System):
                 joined=self._function_joined,
                 lost=self._function_lost,
             )
-            self._moves = Moves(self._pool, self._catalogue, self._handle)
+            self._moves = Moves(self._pool, self._catalogue, self._note)
             self._serving = Serving(
                 self._pool,
                 self._catalogue,
@@ -95,7 +97,7 @@ class FLStore(System):
                 self._lock,
                 self._moves,
                 self._not_durable,
-                self._handle,
+                self._note,
             )
             self._pool.start()
         except BaseException:
@@ -203,11 +205,18 @@ class FLStore(System):
         for values, size_bytes, _ in held:
             part = self._catalogue.key_sets([wire.key_of(values)])[0]
             holds.append((part, np.array([size_bytes], dtype=np.int64)))
-        self._handle(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
+        self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
 
     def _function_lost(self, function: Function) -> None:
         if not self._closed:
-            self._handle(FunctionLost(function.number, function.incarnation))
+            self._note(FunctionLost(function.number, function.incarnation))
+
+    def _note(self, event: Event) -> None:
+        """Let the engine hear of something; a policy that raises must not stop those who report it."""
+        try:
+            self._handle(event)
+        except PolicyError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -223,6 +232,7 @@ class FLStore(System):
                 None if scope.client is None else self._catalogue.ids.find(scope.client),
                 self._catalogue.key_sets(question.keys),
             )
+            question.hit_keys = self._ready(event)
             try:
                 run = self._handle(event, question=question)[-1]
             except PolicyError as error:
@@ -231,6 +241,17 @@ class FLStore(System):
         assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._serving.start(question, event, run)
+
+    def _ready(self, event: Requested) -> set[Key]:
+        """Which keys of a request are in memory now: its hits, by name."""
+        ready: set[Key] = set()
+        for part in event.keys:
+            for (job, kind, round), table, clients, rows in self._state.resolve(part):
+                if table is not None:
+                    here = clients[(rows >= 0) & table.ready[rows]]
+                    if len(here):
+                        ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
+        return ready
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
+from flstore.codec import checksum_of
 from flstore.engine import State, Tracker
 from flstore.errors import InvalidParameterError, StoreClosedError, UpdateNotFoundError
-from flstore.ingest import Arrival, prepare
+from flstore.ingest import Arrival, Stored, prepare
 from flstore.persistence import ObjectStore, Writer
 from flstore.persistence.layout import encode_id
 from flstore.persistence.values import take
@@ -68,13 +69,13 @@ class System(ABC):
         self.job = job
         self._state = State()
         self._catalogue = Catalogue(job, self._state)
+        self._lock = self._catalogue.lock
         self._objects = ObjectStore(str(root), storage_options, fsync=fsync)
         self._objects.check_writable()
         self._initial = self._catalogue.read(self._objects)
         self._writer = Writer(self._objects, write_buffer=write_buffer)
         self._tracker = Tracker(self.name)
         self._ingest_lock = threading.RLock()
-        self._lock = threading.RLock()  # guards the catalogue and the engine's state
         self._feeders: list[Any] = []
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
@@ -135,40 +136,59 @@ class System(ABC):
             self._writer.raise_failed()
             arrival = prepare(
                 self._catalogue,
-                self._known_update,
-                self._known_metadata,
-                self._signatures,
+                Stored(self._known_update, self._known_checksum, self._known_metadata),
+                self._signatures.get(round),
                 round,
                 updates,
                 aggregate,
                 metadata,
             )
-            return self._take_in(arrival)
-
-    def _take_in(self, arrival: Arrival) -> Receipt:
-        writes: list[Future[Any]] = [self._writer.submit(key, buffer) for key, buffer in arrival.buffers.items()]
-        if arrival.metadata:
-            writes.append(self._writer.submit_metadata(self.job, arrival.round, arrival.metadata))
+            receipt = self._take_in(arrival)
         for client, bad in arrival.nonfinite.items():
             warnings.warn(
-                f"client {client!r} sent {bad} values that are NaN or infinite in round {arrival.round}; the "
-                f"update was kept, and its metadata says so ('nonfinite')",
-                stacklevel=4,
+                f"client {client!r} sent {bad} values that are NaN or infinite in round {round}; the update was kept, "
+                f"and its metadata says so ('nonfinite')",
+                stacklevel=2,
             )
+        return receipt
+
+    def _take_in(self, arrival: Arrival) -> Receipt:
+        """Hand everything to the writer, then note it: what was not handed over is not noted."""
+        writes: list[Future[Any]] = []
+        taken: dict[Key, Any] = {}
+        try:
+            for key, buffer in arrival.buffers.items():
+                writes.append(self._writer.submit(key, buffer))
+                taken[key] = buffer
+            if arrival.metadata:
+                writes.append(self._writer.submit_metadata(self.job, arrival.round, arrival.metadata))
+        finally:
+            complete = len(taken) == len(arrival.buffers)
+            arrival.buffers = taken
+            if not complete:
+                arrival.metadata_rows = {}
+            self._signatures[arrival.round] = arrival.signature
+            self._note_arrival(arrival)
+        size = sum(memoryview(b).nbytes for b in taken.values())
+        clients = tuple(str(k.client) for k in taken if k.kind is Kind.UPDATE)
+        return Receipt(arrival.round, clients, size, tuple(writes))
+
+    def _note_arrival(self, arrival: Arrival) -> None:
         if arrival.metadata_rows:
             self._rows.setdefault(arrival.round, {}).update(arrival.metadata_rows)
         values: dict[Key, Any] = dict(arrival.buffers)
         values.update({Key(self.job, Kind.METADATA, arrival.round, c): row for c, row in arrival.metadata_rows.items()})
         with self._lock:
             self._arrived([self._catalogue.ingested(kind, arrival.round, s) for kind, s in arrival.sizes()], values)
-        size = sum(memoryview(b).nbytes for b in arrival.buffers.values())
-        clients = tuple(str(k.client) for k in arrival.buffers if k.kind is Kind.UPDATE)
-        return Receipt(arrival.round, clients, size, tuple(writes))
 
     def _known_update(self, key: Key) -> Any:
         """The stored form of an update: from the write buffer, else from the persistent store."""
         pending = self._writer.pending(key)
         return pending if pending is not None else self._objects.get(key)
+
+    def _known_checksum(self, key: Key) -> str:
+        pending = self._writer.pending(key)
+        return checksum_of(pending) if pending is not None else self._objects.checksum(key)
 
     def _known_metadata(self, round: int) -> Mapping[str, Any]:
         """The metadata rows of a round as they are now."""
@@ -212,13 +232,11 @@ class System(ABC):
 
     def rounds(self) -> list[int]:
         """Rounds with client updates, ascending."""
-        with self._lock:
-            return self._catalogue.rounds()
+        return self._catalogue.rounds()
 
     def clients(self, round: int | None = None) -> list[str]:
         """Clients of a round, or all that ever took part, sorted."""
-        with self._lock:
-            return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
+        return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
 
     def update(self, round: int, client: str) -> dict[str, Any]:
         """What a client sent in a round, as read-only arrays by tensor name.
@@ -314,8 +332,7 @@ class System(ABC):
             None if client is None else str(client),
             None if rounds is None else tuple(int(r) for r in rounds),
         )
-        with self._lock:
-            keys = self._needs(chosen, scope)
+        keys = self._needs(chosen, scope)
         record = self._tracker.open(self.job, chosen.name, str(chosen.policy_class), round, scope.client)
         question = Question(chosen, scope, keys, deadline_s, record, started)
         self._answer(question)
@@ -347,8 +364,18 @@ class System(ABC):
     # --- life -------------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Wait until all that was ingested is durable; raises what could not be written, after all else is done."""
-        self._finish(*(feeder.flush for feeder in self._feeders), self._writer.flush)
+        """Wait until all that was ingested is durable. Writes that failed are tried again first.
+
+        Raises
+        ------
+        StoreError
+            Something could not be written, after all else was; it stays in memory, and the next flush tries again.
+        """
+        self._finish(*(feeder.flush for feeder in self._feeders), self._write_all)
+
+    def _write_all(self) -> None:
+        self._writer.retry_failed()
+        self._writer.flush()
 
     def close(self) -> None:
         """Flush, then let go of everything. Closing twice is closing once."""

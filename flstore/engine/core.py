@@ -255,7 +255,7 @@ def _revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
 
 
 def _join(state: State, event: FunctionJoined) -> list[Action]:
-    """A function comes with what it holds: wanted, current objects that nobody else has are kept, the rest is dropped."""
+    """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped."""
     if event.function in state.functions:
         _lose(state, FunctionLost(event.function))
     function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)

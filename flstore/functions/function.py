@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import WorkerPlugin
+from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, tensors
@@ -28,6 +29,7 @@ from flstore.workloads.base import Inputs, Scope
 
 IO_THREADS = 4
 PREFETCH_THREADS = 2
+PEER_TIMEOUT_S = 1.0
 
 
 def handler_name(namespace: str) -> str:
@@ -76,6 +78,7 @@ class CacheFunction(WorkerPlugin):
         self.worker = worker
         self.incarnation = uuid.uuid4().hex
         self.memory = FunctionMemory(self.memory_bytes)
+        self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
         self.prefetch = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="flstore-prefetch")
@@ -217,13 +220,22 @@ class CacheFunction(WorkerPlugin):
             return await self._in_io(_take, key, sent)
         if peer is not None:
             try:
-                handler = getattr(self.worker.rpc(peer), handler_name(self.namespace))
+                handler = getattr((await self._peers())(peer), handler_name(self.namespace))
                 reply = await handler(what="get", keys=wire.pack([wire.key_values(key)]))
                 if reply["status"] == "OK" and reply["data"][0] is not None:
                     return await self._in_io(_take, key, reply["data"][0])
-            except OSError:
+            except (OSError, ValueError):
                 pass  # the peer is gone; the persistent store has everything
         return await self._in_io(read, self.objects, key)
+
+    async def _peers(self) -> ConnectionPool:
+        """Connections to other functions, with a short time-out: the persistent store is always there instead."""
+        if self._connections is None:
+            self._connections = ConnectionPool(
+                limit=64, connection_args=self.worker.connection_args, timeout=PEER_TIMEOUT_S
+            )
+            await self._connections.start()
+        return self._connections
 
     async def _in_io(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.io, function, *args)

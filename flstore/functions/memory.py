@@ -44,7 +44,7 @@ class FunctionMemory:
     """
 
     memory_bytes: int
-    wait_s: float = 30.0
+    wait_s: float = 600.0
     entries: dict[Key, Entry] = field(default_factory=dict)
     used_bytes: int = 0
     scratch_bytes: int = 0
@@ -66,7 +66,9 @@ class FunctionMemory:
             raise CapacityError(f"{key} has {size_bytes} bytes, the cache of this function {self.capacity_bytes}")
         async with self._room:
             try:
-                await asyncio.wait_for(self._room.wait_for(lambda: self._fits(key, size_bytes)), self.wait_s)
+                await asyncio.wait_for(
+                    self._room.wait_for(lambda: self._may_enter(key, size_bytes, generation)), self.wait_s
+                )
             except TimeoutError:
                 raise CapacityError(
                     f"no room for {key}: {size_bytes} bytes, and {self.used_bytes} of {self.capacity_bytes} are in use"
@@ -81,6 +83,9 @@ class FunctionMemory:
             self.entries[key] = Entry(key, value, size_bytes, generation)
             self.used_bytes += size_bytes
             return True
+
+    def _may_enter(self, key: Key, size_bytes: int, generation: int) -> bool:
+        return self.tombstones.get(key, -1) >= generation or self._fits(key, size_bytes)
 
     def _fits(self, key: Key, size_bytes: int) -> bool:
         old = self.entries.get(key)

@@ -13,7 +13,6 @@ from typing import Any
 
 import dask
 from distributed import Client, LocalCluster
-from distributed.comm import CommClosedError
 from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
@@ -23,6 +22,9 @@ from flstore.functions.function import CacheFunction, handler_name
 from flstore.functions.nanny import FunctionNanny
 
 CONNECT_TIMEOUT_S = 1.0
+RETRY_S = 0.02
+PATIENCE_S = 60.0
+"""How long a function that the scheduler still lists may be too busy to take a message."""
 WATCH_PERIOD_S = 0.5
 START_TIMEOUT_S = 60.0
 
@@ -78,7 +80,6 @@ class FunctionPool:
         self.functions: dict[int, Function] = {}
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
-        self._dead: set[str] = set()
         self._closing = False
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
         self.client = Client(cluster, set_as_default=False)
@@ -162,25 +163,25 @@ class FunctionPool:
         FLStoreError
             What the function raised.
         """
-        for attempt in range(3):
+        deadline = self.loop.time() + PATIENCE_S
+        while True:
             function = self.functions.get(number)
             if function is None or incarnation not in (None, function.incarnation):
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
                 reply = await self._send(function.address, what, message)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # tornado raises ValueError when a peer dies during the TLS handshake
+                break
+            except (OSError, ValueError) as error:  # tornado: ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
-                if attempt == 2 or isinstance(error, CommClosedError) or not await self._is_listed(function):
+                if not await self._is_listed(function):
                     self._bury(function)
                     raise FunctionLostError(f"cache function {function.name!r} went away: {error}") from error
-                continue
-            if reply["status"] != "OK":
-                raise wire.error_of(reply)
-            return reply
-        raise AssertionError("unreachable")
+                if self.loop.time() > deadline:
+                    raise FunctionLostError(f"cache function {function.name!r} cannot be reached: {error}") from error
+                await asyncio.sleep(RETRY_S)
+        if reply["status"] != "OK":
+            raise wire.error_of(reply)
+        return reply
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
@@ -199,7 +200,6 @@ class FunctionPool:
             return False
 
     def _bury(self, function: Function) -> None:
-        self._dead.add(function.address)
         if self.functions.get(function.number) is function:
             del self.functions[function.number]
             self._lost(function)
@@ -218,7 +218,7 @@ class FunctionPool:
                 self._bury(function)
         for address, worker in sorted(workers.items(), key=lambda item: str(item[1]["name"])):
             known = any(f.address == address for f in self.functions.values())
-            if known or address in self._dead:
+            if known:
                 continue
             try:
                 await self._welcome(address, f"function-{worker['name']}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 _SECRET = re.compile(r"key|secret|token|pass|credential|sas|account|auth", re.IGNORECASE)
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class Redaction:

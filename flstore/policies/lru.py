@@ -31,6 +31,7 @@ class LRU(Policy):
             raise InvalidParameterError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
         self.fill = fill
         self._used: dict[_Address, int] = {}
+        self._bytes = 0
 
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
         """Touch what is asked for, let in what is new, let go of what was used longest ago."""
@@ -40,27 +41,26 @@ class LRU(Policy):
             yield from self._touch((event.keys,), view)
 
     def _touch(self, key_sets: tuple[KeySet, ...], view: View) -> Iterator[Want | Unwant]:
-        capacity, used = view.capacity_bytes, view.capacity_bytes - view.free_bytes
+        capacity = view.capacity_bytes
         admitted: dict[_Address, None] = {}
         evicted: list[_Address] = []
         for keys in key_sets:
             for (round, client), size in zip(keys.pairs(), view.size(keys).tolist(), strict=True):
                 address = (keys.job, keys.kind, round, client)
-                if address in self._used:
-                    self._used[address] = self._used.pop(address)
+                known = self._used.pop(address, None)
+                if known is None and (size > view.largest_function_bytes or size == 0):
                     continue
-                if size > view.largest_function_bytes or size == 0:
-                    continue
-                while used + size > capacity and self._used:
+                self._bytes += size - (known or 0)
+                while self._bytes > capacity and self._used:
                     victim = next(iter(self._used))
-                    used -= self._used.pop(victim)
+                    self._bytes -= self._used.pop(victim)
                     if victim in admitted:
                         del admitted[victim]
                     else:
                         evicted.append(victim)
                 self._used[address] = size
-                admitted[address] = None
-                used += size
+                if known is None:
+                    admitted[address] = None
         yield from (Unwant(self.name, keys) for keys in _key_sets(evicted))
         yield from (Want(self.name, keys) for keys in _key_sets(admitted))
 

@@ -153,7 +153,11 @@ class _Trace:
     @classmethod
     def of(cls, requests: pd.DataFrame, participation: pd.DataFrame | None) -> _Trace:
         rows = _checked(requests, "requests")
-        part = rows if participation is None else _checked(participation, "participation")
+        part = (
+            rows
+            if participation is None
+            else _with_sizes(_checked(participation, "participation"), participation, rows)
+        )
         jobs = pd.Index(pd.unique(pd.concat([part["job"], rows["job"]])))
         clients = pd.Index(pd.unique(pd.concat([part["client"], rows["client"]])))
         unknown = sorted(set(map(str, rows["workload"].unique())) - set(CLASS_OF))
@@ -247,20 +251,32 @@ def _kind(workload: str) -> Kind:
     return Kind.METADATA if CLASS_OF[workload] is PolicyClass.P4 else Kind.UPDATE
 
 
+def _with_sizes(part: pd.DataFrame, given: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Take sizes from the request rows where the participation says none."""
+    if "size_bytes" in given:
+        return part
+    names = ["job", "round", "client"]
+    sizes = rows.drop_duplicates(names)[[*names, "size_bytes"]]
+    merged = part.drop(columns="size_bytes").merge(sizes, on=names, how="left")
+    return merged.fillna({"size_bytes": rows["size_bytes"].mean() if len(rows) else 1}).astype({"size_bytes": np.int64})
+
+
 def _checked(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     """The columns that a trace has, with defaults filled in; errors name the column."""
     if not isinstance(frame, pd.DataFrame):
         raise InvalidParameterError(
             f"{what} must be a DataFrame with columns round and client, got {type(frame).__name__}"
         )
-    for column in ("round", "client"):
+    for column in ("round", "client", "job", "workload", "request"):
+        if column not in frame and column not in ("round", "client"):
+            continue
         if column not in frame:
             raise InvalidParameterError(
                 f"{what} has no column {column!r}; it has: {', '.join(map(str, frame.columns))}"
             )
         if frame[column].isna().any():
             raise InvalidParameterError(f"column {column!r} of {what} has empty values")
-    if not pd.api.types.is_integer_dtype(frame["round"]) or (frame["round"] < 0).any():
+    if len(frame) and (not pd.api.types.is_integer_dtype(frame["round"]) or (frame["round"] < 0).any()):
         raise InvalidParameterError(f"column 'round' of {what} must hold integers from 0 on")
     full = frame.reset_index(drop=True)
     defaults: dict[str, Any] = {
