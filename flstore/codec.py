@@ -58,7 +58,7 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         Bytes of the whole object, header included.
     """
 
-    __slots__ = ("_base", "_data", "_fields", "checksum", "key")
+    __slots__ = ("_base", "_data", "_fields", "_signature", "checksum", "key")
 
     def __init__(self, key: Key, checksum: str, base: Bytes, fields: dict[str, _Field], start: int) -> None:
         self.key = key
@@ -66,6 +66,7 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         self._base = base
         self._data = base[start:]
         self._fields = fields
+        self._signature: tuple[tuple[str, str, tuple[int, ...]], ...] | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         field = self._fields[name]
@@ -103,7 +104,10 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
     @property
     def signature(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """(name, dtype, shape) of every tensor, sorted by name; equal for clients with the same architecture."""
-        return tuple(sorted((name, f.dtype.name, f.shape) for name, f in self._fields.items()))
+        if self._signature is None:
+            # NumPy composes the name of a dtype anew each time, and every comparison of updates asks for hundreds.
+            self._signature = tuple(sorted((name, f.dtype.name, f.shape) for name, f in self._fields.items()))
+        return self._signature
 
     def runs(self, dtype: DTypeLike = "float32") -> list[NDArray[Any]]:
         """Flat views, at most two, that together hold every value of the tensors of `dtype`.

@@ -13,7 +13,7 @@ import numpy as np
 
 from flstore.engine.room import await_room, drop, fill, load, release, subset
 from flstore.engine.state import FunctionState, State, View, Waiting
-from flstore.engine.table import NOWHERE
+from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
@@ -74,7 +74,8 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
     elif isinstance(event, Requested):
         counts = _classify(state, event.keys)
-        _revive(state, event.keys)
+        if counts.misses:
+            _revive(state, event.keys)
     elif isinstance(event, LoadFailed):
         drops = _forget(state, event)
     elif isinstance(event, FunctionJoined):
@@ -97,9 +98,8 @@ def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  
     missing: list[KeySet] = []
     for keys in event.keys:
         for (job, kind, round), table, clients, rows in state.resolve(keys):
-            where = table.function[rows] if table is not None else np.full(len(rows), NOWHERE)
-            where = np.where(rows >= 0, where, NOWHERE)
-            for f in np.unique(where).tolist():
+            where = _where(table, rows)
+            for f in distinct(where):
                 part = subset(job, kind, round, clients[where == f])
                 if f == NOWHERE:
                     missing.append(part)
@@ -112,6 +112,16 @@ def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  
     function = max(best, key=lambda f: (best[f], -f), default=NOWHERE)
     by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])
     return Run(event.request, function, by_function, tuple(missing), counts)
+
+
+def _where(table: RoundTable | None, rows: IntArray) -> IntArray:
+    """The function that holds each row, ``NOWHERE`` also for a row that is unknown."""
+    if table is None:
+        return np.full(len(rows), NOWHERE, dtype=np.int64)
+    if len(rows) == 1:
+        return table.function[rows] if rows[0] >= 0 else rows
+    where: IntArray = np.where(rows >= 0, table.function[rows], NOWHERE)
+    return where
 
 
 # --- asking the policy ----------------------------------------------------------------------------------------------
@@ -190,7 +200,7 @@ def _refresh(state: State, event: Ingested) -> list[Action]:
     for slot, table, _, rows in state.resolve(event.keys):
         assert table is not None
         held = rows[table.function[rows] != NOWHERE]
-        for f in np.unique(table.function[held]).tolist():
+        for f in distinct(table.function[held]):
             part = held[table.function[held] == f]
             if state.functions[f].free_bytes >= 0:
                 state.functions[f].used_bytes -= int(table.sizes[part].sum())
@@ -210,6 +220,13 @@ def _classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
         for _, table, _, rows in state.resolve(keys):
             if table is None:
                 misses += len(rows)
+                continue
+            if len(rows) == 1:
+                row = int(rows[0])
+                held_here = row >= 0 and table.function[row] != NOWHERE
+                hits += bool(held_here and table.ready[row])
+                late += bool(held_here and not table.ready[row])
+                misses += not held_here
                 continue
             held = (rows >= 0) & (table.function[rows] != NOWHERE)
             ready = held & table.ready[rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flstore.engine.state import State
-from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot
 from flstore.types import NO_CLIENT, Group, IntArray, Kind
 
@@ -56,7 +56,7 @@ def _bytes_by_function(table: RoundTable | None, into: dict[int, int]) -> None:
     if table is None:
         return
     held = table.function != NOWHERE
-    for f in np.unique(table.function[held]).tolist():
+    for f in distinct(table.function[held]):
         into[f] = into.get(f, 0) + int(table.sizes[table.function == f].sum())
 
 

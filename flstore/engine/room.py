@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from flstore.engine.placement import home, place
 from flstore.engine.state import State, Waiting
-from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot
 from flstore.types import NO_CLIENT, Action, Drop, Group, IntArray, KeySet, Kind, Load, Refused, Source
 
@@ -18,7 +16,7 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
         table = state.table(slot)
         assert table is not None
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
-        for f in np.unique(table.function[gone]).tolist():
+        for f in distinct(table.function[gone]):
             part = gone[table.function[gone] == f]
             release(state, table, part)
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
@@ -27,7 +25,7 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
 
 def release(state: State, table: RoundTable, rows: IntArray) -> None:
     """Note that no function holds these rows any more."""
-    for f in np.unique(table.function[rows]).tolist():
+    for f in distinct(table.function[rows]):
         if f != NOWHERE:
             state.functions[f].used_bytes -= int(table.sizes[rows[table.function[rows] == f]].sum())
     table.function[rows] = NOWHERE
@@ -40,7 +38,7 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     assert table is not None
     state.sequence += 1
     kinds = table.priority[rows] * 2 + table.by_client[rows]
-    for kind in np.unique(kinds)[::-1].tolist():
+    for kind in distinct(kinds)[::-1]:
         group = Group.CLIENT if kind % 2 else Group.ROUND
         part = rows[kinds == kind]
         state.waiting.append(Waiting(kind // 2, state.sequence, group, slot, part, ingested=ingested))
@@ -57,7 +55,7 @@ def fill(state: State) -> list[Action]:
         if not len(rows):
             continue
         placed = place(state, table.sizes[rows], home(state, item.slot, item.group, int(rows[0])))
-        for f in np.unique(placed[placed != NOWHERE]).tolist():
+        for f in distinct(placed[placed != NOWHERE]):
             actions.append(load(state, table, item, rows[placed == f], f))
         homeless = rows[placed == NOWHERE]
         if len(homeless):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.engine.table import NOWHERE, RoundTable
+from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot, WantLedger
 from flstore.types import NO_CLIENT, Group, IntArray, KeySet, Kind
 
@@ -121,7 +121,7 @@ class State:
         """For each function the clients of each slot that it holds: what an inventory should find."""
         found: dict[int, dict[Slot, IntArray]] = {f: {} for f in self.functions}
         for slot, table in self.slots():
-            for f in np.unique(table.function[table.function != NOWHERE]).tolist():
+            for f in distinct(table.function[table.function != NOWHERE]):
                 found[f][slot] = np.sort(table.clients[table.function == f])
         return found
 
@@ -146,7 +146,7 @@ class State:
             if slot[1] is Kind.UPDATE:
                 self._extend_chains(slot[0], slot[2], clients[new])
         known = rows[~new]
-        for f in np.unique(table.function[known]).tolist():
+        for f in distinct(table.function[known]):
             if f != NOWHERE:
                 mine = table.function[known] == f
                 grown = int(sizes[~new][mine].sum() - table.sizes[known[mine]].sum())

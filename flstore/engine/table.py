@@ -11,6 +11,14 @@ NOWHERE = -1
 """The function column of an object that no function holds."""
 
 
+def distinct(values: IntArray) -> list[int]:
+    """The different values, ascending; nearly always there is one, which needs no sorting."""
+    if len(values) and (len(values) == 1 or (values == values[0]).all()):
+        return [int(values[0])]
+    found: list[int] = np.unique(values).tolist()
+    return found
+
+
 class RoundTable:
     """Rows in order of arrival, looked up through a sorted copy of the client column.
 
@@ -34,7 +42,9 @@ class RoundTable:
         Whether that load is done.
     """
 
-    __slots__ = ("_order", "by_client", "clients", "function", "generation", "priority", "ready", "sizes", "wants")
+    __slots__ = (
+        "_order", "_sorted", "by_client", "clients", "function", "generation", "priority", "ready", "sizes", "wants",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.clients: IntArray = np.empty(0, dtype=np.int64)
@@ -46,6 +56,7 @@ class RoundTable:
         self.generation: IntArray = np.empty(0, dtype=np.int64)
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self._order: IntArray | None = None
+        self._sorted: IntArray = self.clients
 
     def rows(self, clients: IntArray) -> IntArray:
         """Row of each client, -1 where the round has none."""
@@ -56,9 +67,13 @@ class RoundTable:
             return np.full(len(clients), -1, dtype=np.int64)
         if self._order is None:
             self._order = np.argsort(self.clients, kind="stable")
-        place = np.searchsorted(self.clients, clients, sorter=self._order)
-        rows: IntArray = self._order[np.minimum(place, n - 1)]
-        return np.where(self.clients[rows] == clients, rows, -1)
+            self._sorted = self.clients[self._order]
+        if len(clients) == 1:  # what a request for one object asks for
+            at = int(self._sorted.searchsorted(clients[0]))
+            known = at < n and self._sorted[at] == clients[0]
+            return self._order[at : at + 1] if known else np.full(1, -1, dtype=np.int64)
+        place = np.minimum(self._sorted.searchsorted(clients), n - 1)
+        return np.where(self._sorted[place] == clients, self._order[place], -1)
 
     def add(self, clients: IntArray, sizes: IntArray) -> None:
         """Append new rows, held nowhere. The caller has made sure that they are new."""

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flstore.types import IntArray, Kind
 
@@ -13,6 +14,16 @@ Slot: TypeAlias = tuple[int, Kind, int]
 """(job, kind, round): the address of one table."""
 
 _NONE: IntArray = np.empty(0, dtype=np.int64)
+
+
+def _among(rows: IntArray, others: IntArray) -> NDArray[np.bool_]:
+    """Which of `rows` are in `others`; one against many, as requests for one object bring it, without sorting."""
+    if len(others) == 1:
+        same: NDArray[np.bool_] = rows == others[0]
+        return same
+    if len(rows) == 1:
+        return np.array([bool((others == rows[0]).any())])
+    return np.isin(rows, others)
 
 
 class WantLedger:
@@ -30,7 +41,7 @@ class WantLedger:
         if known is None:
             slots[slot] = rows
             return rows
-        new: IntArray = rows[~np.isin(rows, known)]
+        new: IntArray = rows[~_among(rows, known)]
         if len(new):
             slots[slot] = np.concatenate([known, new])
         return new
@@ -41,7 +52,7 @@ class WantLedger:
         known = slots.get(slot)
         if known is None:
             return _NONE
-        gone = np.isin(known, rows)
+        gone = _among(known, rows)
         if gone.all():
             del slots[slot]
             if not slots:

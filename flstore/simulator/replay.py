@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from flstore import policies
 from flstore.engine import State, step
+from flstore.engine.table import distinct
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.simulator.outcome import Outcome
-from flstore.types import FunctionJoined, Ingested, IntArray, KeySet, Kind, Load, PolicyClass, Requested, Source
+from flstore.types import FunctionJoined, Ingested, IntArray, KeySet, Kind, Load, PolicyClass, Requested, Run, Source
 
 _UNLIMITED = 2**62
 
@@ -87,11 +88,13 @@ def replay(
     held_before = np.zeros(len(requests), dtype=np.bool_)
     loads = peak = 0
     for event, rows in trace.events(ingest):
-        if rows is not None:
+        if rows is not None and len(rows) > 1:
             held_before[rows] = _held(state, trace, event, rows)
         for action in step(state, chosen, event):
             if isinstance(action, Load) and action.source is Source.STORE:
                 loads += len(action.keys)
+            elif isinstance(action, Run) and rows is not None and len(rows) == 1:
+                held_before[rows] = action.counts.hits == 1
         peak = max(peak, function.used_bytes)
     hits = int(held_before.sum())
     frame = requests.assign(outcome=np.where(held_before, "hit", "miss"))
@@ -211,7 +214,7 @@ class _Trace:
         silent = {job: [r for j, r in order if j == job and (j, r) not in asked] for job in {j for j, _ in order}}
         for number, rows in enumerate(self._requests(), start=1):
             job = int(self.job[rows[0]])
-            rounds = sorted(set(self.round[rows].tolist()))
+            rounds = distinct(self.round[rows])
             while silent[job] and silent[job][0] < rounds[-1]:
                 yield from self._ingest((job, silent[job].pop(0)), pending)
             for round in rounds:
@@ -232,15 +235,16 @@ class _Trace:
 
     def _request(self, number: int, job: int, rows: IntArray) -> Requested:
         names = set(self.workload[rows].tolist())
-        if len(names) > 1 or len(np.unique(self.job[rows])) > 1:
+        if len(names) > 1 or len(distinct(self.job[rows])) > 1:
             raise InvalidParameterError(
                 f"rows of one request must share job and workload, got workloads {sorted(names)}"
             )
         workload = str(names.pop())
         kind = _kind(workload)
         keys = []
-        for round in sorted(set(self.round[rows].tolist())):
-            clients = self.client[rows[self.round[rows] == round]]
+        rounds = distinct(self.round[rows])
+        for round in rounds:
+            clients = self.client[rows if len(rounds) == 1 else rows[self.round[rows] == round]]
             keys.append(KeySet(job, kind, round, np.unique(clients) if len(clients) > 1 else clients))
         client = int(self.client[rows[0]]) if len(rows) == 1 else None
         round_ = int(self.round[rows[0]]) if len(keys) == 1 else None
