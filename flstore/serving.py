@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
-from flstore.engine import State, reroute
+from flstore.engine import reroute
 from flstore.errors import FLStoreError, FunctionLostError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
 from flstore.functions import wire
 from flstore.moves import Moves, sendable
@@ -17,8 +17,6 @@ from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
 
 if TYPE_CHECKING:
-    from threading import RLock
-
     from flstore.functions.pool import FunctionPool
 
 MEMBER_TIMEOUT_S = 30.0
@@ -33,8 +31,8 @@ class Serving:
     ----------
     pool : FunctionPool
         The functions.
-    catalogue, state, lock
-        What exists and where it is, and the lock that guards both.
+    catalogue : Catalogue
+        What exists and where it is, with the lock that guards both.
     moves : Moves
         Loads on their way, some of which a request waits for.
     not_durable : callable
@@ -47,16 +45,14 @@ class Serving:
         self,
         pool: FunctionPool,
         catalogue: Catalogue,
-        state: State,
-        lock: RLock,
         moves: Moves,
         not_durable: Callable[[Key], Any],
         report: Callable[[Event], Any],
     ) -> None:
         self._pool = pool
         self._catalogue = catalogue
-        self._state = state
-        self._lock = lock
+        self._state = catalogue.state
+        self._lock = catalogue.lock
         self._moves = moves
         self._not_durable = not_durable
         self._report = report

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from flstore.engine.state import State
+from flstore.types import Kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +25,27 @@ class FunctionStatus:
     aggregates: int
     metadata: int
     rounds: tuple[int, ...]
+
+
+def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionStatus, ...]:
+    """The functions of an engine state; those without a name are not alive any more."""
+    held = state.holdings()
+    statuses = []
+    for number, function in sorted(state.functions.items()):
+        count = {kind: sum(len(c) for slot, c in held[number].items() if slot[1] is kind) for kind in Kind}
+        statuses.append(
+            FunctionStatus(
+                name=names.get(number, f"function {number}"),
+                alive=number in names,
+                capacity_bytes=function.capacity_bytes,
+                used_bytes=function.used_bytes,
+                updates=count[Kind.UPDATE],
+                aggregates=count[Kind.AGGREGATE],
+                metadata=count[Kind.METADATA],
+                rounds=tuple(sorted({slot[2] for slot in held[number] if slot[1] is Kind.UPDATE})),
+            )
+        )
+    return tuple(statuses)
 
 
 @dataclass(frozen=True)

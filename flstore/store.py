@@ -19,7 +19,7 @@ from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
 from flstore.sizing import function_memory
-from flstore.status import FunctionStatus, Status
+from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
     Action,
@@ -90,15 +90,7 @@ class FLStore(System):
                 lost=self._function_lost,
             )
             self._moves = Moves(self._pool, self._catalogue, self._note)
-            self._serving = Serving(
-                self._pool,
-                self._catalogue,
-                self._state,
-                self._lock,
-                self._moves,
-                self._not_durable,
-                self._note,
-            )
+            self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
             self._pool.start()
         except BaseException:
             self._closed = True
@@ -282,22 +274,9 @@ class FLStore(System):
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
         with self._lock:
-            functions = []
-            for number, state in sorted(self._state.functions.items()):
-                known = None if self._closed else self._pool.functions.get(number)
-                held = self._state.holdings()[number]
-                count = {kind: sum(len(c) for slot, c in held.items() if slot[1] is kind) for kind in Kind}
-                rounds = sorted({slot[2] for slot in held if slot[1] is Kind.UPDATE})
-                name = known.name if known is not None else str(number)
-                functions.append(
-                    FunctionStatus(
-                        name, known is not None, state.capacity_bytes, state.used_bytes, count[Kind.UPDATE],
-                        count[Kind.AGGREGATE], count[Kind.METADATA], tuple(rounds),
-                    )
-                )  # fmt: skip
-            return Status.of(
-                self, self._policy.name, tuple(functions), self._writer.pending_bytes, self._tracker.frame()
-            )
+            names = {} if self._closed else {number: f.name for number, f in self._pool.functions.items()}
+            functions = function_statuses(self._state, names)
+        return Status.of(self, self._policy.name, functions, self._writer.pending_bytes, self._tracker.frame())
 
     def _shut(self, last: Any) -> None:
         pool = getattr(self, "_pool", None)

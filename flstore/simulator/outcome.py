@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """Counts of a replay, and the trace with what became of each access.
 
@@ -48,3 +48,13 @@ class Outcome:
         outcome = pd.Categorical(self.frame["outcome"], categories=["hit", "late", "miss"])
         counts = pd.crosstab(self.frame[column], outcome, dropna=False)
         return counts.assign(hit_ratio=counts["hit"] / counts.sum(axis=1))
+
+    def __repr__(self) -> str:
+        from flstore.display.outcome import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.outcome import html
+
+        return html(self)

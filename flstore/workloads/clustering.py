@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, PolicyClass
 from flstore.workloads._gram import Matrix, centred, elements, gram, nonfinite_rows
@@ -22,8 +23,8 @@ STARTS = 10
 """How often k-means starts anew when no centres are given; a start costs less than a millisecond."""
 
 
-@dataclass(frozen=True, eq=False)
-class ClusteringResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ClusteringResult(Tabular):
     """A partition of a round's clients.
 
     Attributes

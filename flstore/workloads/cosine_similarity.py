@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flstore.display.table import Tabular
 from flstore.types import Key, PolicyClass
 from flstore.workloads._gram import cosine, nonfinite_rows, norms
 from flstore.workloads._params import check_choice
@@ -16,8 +17,8 @@ from flstore.workloads._round import OF, round_needs, round_updates
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
 
 
-@dataclass(frozen=True, eq=False)
-class CosineSimilarityResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class CosineSimilarityResult(Tabular):
     """Pairwise similarities of a round.
 
     Attributes

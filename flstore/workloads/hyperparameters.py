@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
+from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError, UpdateNotFoundError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._params import check_integer
@@ -14,8 +15,8 @@ from flstore.workloads._plot import start
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
 
 
-@dataclass(frozen=True, eq=False)
-class HyperparametersResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class HyperparametersResult(Tabular):
     """What is known of each client's work, one row a (round, client).
 
     Attributes

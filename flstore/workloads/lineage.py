@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flstore.codec import ClientUpdate
+from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError, UpdateNotFoundError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._gram import add_products, flat, is_floating
@@ -19,8 +20,8 @@ from flstore.workloads._plot import start
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_client
 
 
-@dataclass(frozen=True, eq=False)
-class LineageResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class LineageResult(Tabular):
     """One client's updates, oldest first, and how each differs from the one before.
 
     Attributes

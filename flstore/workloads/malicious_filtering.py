@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, PolicyClass
 from flstore.workloads import _krum
@@ -26,8 +27,8 @@ _NORM_UNITS = float(np.log(2)) / 3.5, float(np.log(5)) / 3.5
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class MaliciousFilteringResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class MaliciousFilteringResult(Tabular):
     """Scores of a round's clients, and who stands out.
 
     Attributes
