@@ -33,7 +33,7 @@ def test_a_prefetch_that_somebody_needs_does_not_wait_for_its_cause(open_store: 
     slow = store.submit(WaitsForFile(path=str(gate)), round=1)
     quick = store.submit("clustering", round=2, k=2).result(60)  # round 2 is prefetched because of `slow`
     assert not slow.done()
-    assert (quick.record.late_hits, quick.record.functions) == (CLIENTS, ["function-1"])
+    assert (quick.record.late_hits, quick.record.functions) == (CLIENTS, ["function-0"])
     gate.touch()
     assert slow.result(60).value.clients
 
