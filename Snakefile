@@ -1,4 +1,5 @@
 # snakemake reproduce-all [--config scale=laptop]
+import hashlib
 import sys
 from pathlib import Path
 
@@ -12,7 +13,8 @@ validate(config, "experiments/config.schema.yaml")
 SCALE, RESULTS, EXPERIMENTS = config["scale"], config["results"], config["experiments"]
 PARAMETERS = load_scale(SCALE)
 OUT = f"{RESULTS}/{SCALE}"
-PACKAGE = sorted(map(str, Path("flstore").rglob("*.py")))
+# A figure must not outlive the code that made it.
+PACKAGE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path("flstore").rglob("*.py")))).hexdigest()
 
 
 wildcard_constraints:
@@ -30,11 +32,9 @@ rule:
 
 rule experiment:
     input:
-        # The package is an input: a figure must not outlive the code that made it.
         "experiments/{experiment}.ipynb",
         "experiments/{experiment}.py",
         "experiments/style.py",
-        PACKAGE,
     output:
         OUT + "/{experiment}/executed.ipynb",
         OUT + "/{experiment}/data.csv",
@@ -46,6 +46,7 @@ rule experiment:
     params:
         # Read from the scale's file by the script; named here so that a changed parameter runs its experiment again.
         parameters=lambda wildcards: PARAMETERS[wildcards.experiment],
+        package=PACKAGE,
     resources:
         experiment=1,
     shell:
