@@ -1,4 +1,4 @@
-"""The whole store on real S3 servers: functions load from there by themselves, and the baseline reads the same objects."""
+"""The whole store on real S3 servers: functions load from there, and the baseline reads the same objects."""
 
 import os
 from collections.abc import Callable
