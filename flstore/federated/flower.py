@@ -7,6 +7,7 @@ Both of Flower's interfaces are understood: messages (``configure_train``, ``agg
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -89,7 +90,7 @@ def observe(store: Ingests, strategy: _S, *, buffer_bytes: int = 1 << 30) -> _S:
     return strategy
 
 
-class _Observer:
+class _Observer(ABC):
     """What both interfaces have in common: one parcel a call, and nothing that raises into training."""
 
     def __init__(self, feeder: Feeder) -> None:
@@ -98,8 +99,9 @@ class _Observer:
         self.names: dict[int, str] = {}
         self.recorded: int | None = None
 
+    @abstractmethod
     def attach(self, strategy: Any) -> None:
-        raise NotImplementedError
+        """Replace the bound methods of `strategy` that see what clients send."""
 
     @contextmanager
     def guarded(self, round: int) -> Iterator[None]:
