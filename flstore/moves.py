@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Moves:
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
         self._held_back: dict[int, asyncio.Event] = {}
-        self._busy = 0
+        self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
 
     def start(
@@ -58,7 +59,7 @@ class Moves:
         """
         keys = self._catalogue.keys(action.keys)
         with self._idle:
-            self._busy += 1
+            self._busy[action.function] += 1
 
         def begin() -> None:
             go = self._hold_back(action, after) if after is not None else None
@@ -84,10 +85,13 @@ class Moves:
             go.set()
 
     def wait(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Block until nothing is on its way; prefetches that still hold back begin now."""
+        """Block until nothing is on its way; prefetches that still hold back begin now.
+
+        What is on its way to a function that does not answer is not waited for.
+        """
         self._pool.loop.call_soon_threadsafe(self._release_all)
         with self._idle:
-            while self._busy and not stop():
+            while any(n and f not in self._pool.silent() for f, n in self._busy.items()) and not stop():
                 self._idle.wait(0.2)
 
     async def wait_for(self, generations: Iterable[int]) -> None:
@@ -105,7 +109,7 @@ class Moves:
             self._loads.pop(action.generation, None)
             self._held_back.pop(action.generation, None)
         with self._idle:
-            self._busy -= 1
+            self._busy[action.function] -= 1
             self._idle.notify_all()
 
     async def _move(

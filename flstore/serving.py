@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
@@ -88,19 +88,52 @@ class Serving:
             question.finish(value)
 
     async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
-        """Send the request; when the function goes away, to the next best one."""
-        lost = FunctionLostError(f"no cache function was alive for {MEMBER_TIMEOUT_S:.0f} seconds")
-        for _ in range(ATTEMPTS):
-            if run.function < 0 and not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
-                break
-            if run.function >= 0:
-                try:
-                    return await self._run_on(question, run)
-                except FunctionLostError as error:
-                    lost = error
-            with self._lock:
-                run = reroute(self._state, event)
-        raise lost
+        """Send the request; when its function goes away or falls silent, to the next best one too.
+
+        A silent function may only be busy, so its answer is still awaited: the first one counts.
+        """
+        lost: Exception = FunctionLostError(f"no cache function was alive for {MEMBER_TIMEOUT_S:.0f} seconds")
+        running: dict[asyncio.Task[Any], int] = {}
+        silent: set[int] = set()
+        tries = 0
+        try:
+            while True:
+                if run.function >= 0 and run.function not in running.values():
+                    tries += 1
+                    running[asyncio.ensure_future(self._run_on(question, run))] = run.function
+                elif not running and not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
+                    raise lost
+                finished = await self._race(running, silent)
+                if finished is not None:
+                    error = finished.exception()
+                    if error is None:
+                        return finished.result()
+                    lost = cast(Exception, error)
+                    if not isinstance(error, FunctionLostError) or tries >= ATTEMPTS:
+                        raise error
+                with self._lock:
+                    run = reroute(self._state, event, avoid=frozenset(silent))
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _race(self, running: dict[asyncio.Task[Any], int], silent: set[int]) -> asyncio.Task[Any] | None:
+        """Wait until an attempt ends (and take it out), or until another function falls silent (None)."""
+        functions = {number: self._pool.functions.get(number) for number in running.values() if number not in silent}
+        watches = {asyncio.ensure_future(f.silent.wait()): n for n, f in functions.items() if f is not None}
+        if not running:
+            return None
+        try:
+            await asyncio.wait([*running, *watches], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for watch in watches:
+                watch.cancel()
+        for task in running:
+            if task.done():
+                del running[task]
+                return task
+        silent.update(number for watch, number in watches.items() if watch.done() and not watch.cancelled())
+        return None
 
     async def _run_on(self, question: Question, run: Run) -> Any:
         record = question.record
@@ -114,10 +147,11 @@ class Serving:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         record.functions.append(function.name)
         reply = await self._send(question, run)
-        record.fetch_s += waited_s + reply["fetch_s"]
-        record.queue_s += reply["queue_s"]
-        record.compute_s += reply["compute_s"]
-        record.bytes_moved += awaited_bytes + reply["bytes_moved"]
+        record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
+        record.fetch_s = waited_s + reply["fetch_s"]
+        record.queue_s = reply["queue_s"]
+        record.compute_s = reply["compute_s"]
+        record.bytes_moved = awaited_bytes + reply["bytes_moved"]
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:

@@ -71,9 +71,12 @@ class FLStore(System):
         storage_options: Mapping[str, Any] | None = None,
         write_buffer: int = 1 << 30,
         fsync: bool = False,
+        ping_deadline_s: float = 2.0,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
+        if not ping_deadline_s > 0:
+            raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
@@ -88,6 +91,7 @@ class FLStore(System):
                 processes=not self._objects.is_local_memory,
                 joined=self._function_joined,
                 lost=self._function_lost,
+                ping_deadline_s=ping_deadline_s,
             )
             self._moves = Moves(self._pool, self._catalogue, self._note)
             self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
@@ -125,7 +129,8 @@ class FLStore(System):
             The caching policy, one of ``flstore.policies.names()``, or an instance.
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
-            that may wait to be written), ``fsync`` (local writes survive a loss of power).
+            that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
+            function that does not answer for so long is routed around until it does; default 2 s).
         """
         return cls(root, functions=functions, memory=memory, job=job, policy=policy, **options)
 
@@ -264,7 +269,7 @@ class FLStore(System):
         async def ask() -> dict[str, list[Key]]:
             found = {}
             for number, function in list(self._pool.functions.items()):
-                reply = await self._pool.call(number, "inventory")
+                reply = await self._pool.call(number, "inventory", renew=False)
                 found[function.name] = sorted(wire.key_of(values) for values, _, _ in wire.unpack(reply["held"]))
             return found
 

@@ -88,10 +88,16 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     return actions
 
 
-def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  # noqa: B008 (frozen)
+def reroute(
+    state: State,
+    event: Requested,
+    counts: Counts = Counts(),  # noqa: B008 (frozen)
+    avoid: frozenset[int] = frozenset(),
+) -> Run:
     """Choose the function for a request from what is held now; changes nothing.
 
-    The function that holds most of its bytes, or the emptiest one when nothing is held.
+    The function that holds most of its bytes, or the emptiest one when nothing is held. Functions in `avoid` (they do
+    not answer at the moment) are passed over, and what they hold counts as missing.
     """
     held: dict[int, list[KeySet]] = {}
     weight: dict[int, int] = {}
@@ -101,13 +107,13 @@ def reroute(state: State, event: Requested, counts: Counts = Counts()) -> Run:  
             where = _where(table, rows)
             for f in distinct(where):
                 part = subset(job, kind, round, clients[where == f])
-                if f == NOWHERE:
+                if f == NOWHERE or f in avoid:
                     missing.append(part)
                 else:
                     assert table is not None
                     held.setdefault(f, []).append(part)
                     weight[f] = weight.get(f, 0) + int(table.sizes[rows[where == f]].sum())
-    free = {f: s.free_bytes for f, s in state.functions.items()}
+    free = {f: s.free_bytes for f, s in state.functions.items() if f not in avoid}
     best = weight or free
     function = max(best, key=lambda f: (best[f], -f), default=NOWHERE)
     by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])

@@ -20,7 +20,7 @@ from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, tensors
-from flstore.errors import FLStoreError
+from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.memory import Entry, FunctionMemory
 from flstore.persistence.values import read, take
@@ -113,23 +113,37 @@ class CacheFunction(WorkerPlugin):
             "used_bytes": memory.used_bytes, "scratch_bytes": memory.scratch_bytes, "objects": len(memory.entries),
         }  # fmt: skip
 
-    async def _inventory(self) -> dict[str, Any]:
+    async def _inventory(self, renew: bool) -> dict[str, Any]:
+        """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
+        if renew:
+            self.incarnation = uuid.uuid4().hex
         entries = self.memory.entries.values()
-        return {"held": wire.pack([[wire.key_values(e.key), e.size_bytes, e.generation] for e in entries])}
+        return {
+            "incarnation": self.incarnation,
+            "held": wire.pack([[wire.key_values(e.key), e.size_bytes, e.generation] for e in entries]),
+        }
 
-    async def _put(self, keys: Any, generation: int, data: list[Any]) -> dict[str, Any]:
+    def _check(self, incarnation: str) -> None:
+        if incarnation != self.incarnation:
+            raise FunctionLostError("the message was meant for an earlier incarnation of this cache function")
+
+    async def _enter(self, key: Key, value: Any, size_bytes: int, generation: int, incarnation: str) -> None:
+        self._check(incarnation)
+        await self.memory.insert(key, value, size_bytes, generation)
+
+    async def _put(self, keys: Any, generation: int, incarnation: str, data: list[Any]) -> dict[str, Any]:
         """Take objects that arrive with the message."""
         failed = []
         for values, buffer in zip(wire.unpack(keys), data, strict=True):
             key = wire.key_of(values)
             try:
                 value, size = await self._in_io(_take, key, buffer)
-                await self.memory.insert(key, value, size, generation)
+                await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
                 failed.append([values, str(error)])
         return {"failed": wire.pack(failed)}
 
-    async def _load(self, keys: Any, generation: int, background: bool) -> dict[str, Any]:
+    async def _load(self, keys: Any, generation: int, incarnation: str, background: bool) -> dict[str, Any]:
         """Fetch objects from the persistent store into the cache; a prefetch leaves room for those who wait."""
         wanted = [wire.key_of(values) for values in wire.unpack(keys)]
         threads = self.prefetch if background else self.io
@@ -137,7 +151,7 @@ class CacheFunction(WorkerPlugin):
         async def one(key: Key) -> list[Any] | None:
             try:
                 value, size = await asyncio.get_running_loop().run_in_executor(threads, read, self.objects, key)
-                await self.memory.insert(key, value, size, generation)
+                await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
                 return [wire.key_values(key), str(error)]
             return None
@@ -145,7 +159,8 @@ class CacheFunction(WorkerPlugin):
         results = await asyncio.gather(*(one(key) for key in wanted))
         return {"failed": wire.pack([r for r in results if r is not None])}
 
-    async def _drop(self, keys: Any, generation: int) -> dict[str, Any]:
+    async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
+        self._check(incarnation)
         await self.memory.drop([wire.key_of(values) for values in wire.unpack(keys)], generation)
         return {}
 

@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dask
@@ -26,6 +26,10 @@ RETRY_S = 0.02
 PATIENCE_S = 60.0
 """How long a function that the scheduler still lists may be too busy to take a message."""
 WATCH_PERIOD_S = 0.5
+PING_DEADLINE_S = 2.0
+"""Without an answer for so long a function is suspected: requests go elsewhere, until it answers again."""
+LOST_AFTER_DEADLINES = 5
+"""After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
 
 _DASK = {
@@ -39,9 +43,9 @@ _DASK = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Function:
-    """A cache function as the pool knows it."""
+    """A cache function as the pool knows it; `silent` is set while it misses keep-alive pings."""
 
     number: int
     name: str
@@ -49,6 +53,8 @@ class Function:
     incarnation: str
     capacity_bytes: int
     pid: int
+    silent: asyncio.Event = field(default_factory=asyncio.Event)
+    heard_s: float = 0.0
 
 
 class FunctionPool:
@@ -74,12 +80,15 @@ class FunctionPool:
         store_spec: dict[str, Any],
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
+        ping_deadline_s: float = PING_DEADLINE_S,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
         self.functions: dict[int, Function] = {}
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
+        self._deadline_s = ping_deadline_s
+        self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
         self.client = Client(cluster, set_as_default=False)
@@ -148,8 +157,10 @@ class FunctionPool:
     async def _stop(self) -> None:
         watcher = getattr(self, "_watcher", None)
         if watcher is not None:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            tasks = [watcher, *self._pingers]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if hasattr(self, "_rpc"):
             await self._rpc.close()
 
@@ -169,12 +180,14 @@ class FunctionPool:
             if function is None or incarnation not in (None, function.incarnation):
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
-                reply = await self._send(function.address, what, message)
+                more = {} if incarnation is None else {"incarnation": incarnation}
+                reply = await self._send(function.address, what, {**message, **more})
                 break
             except (OSError, ValueError) as error:  # tornado: ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
                 if not await self._is_listed(function):
-                    self._bury(function)
+                    if self.functions.get(number) is function:
+                        self._bury(function)
                     raise FunctionLostError(f"cache function {function.name!r} went away: {error}") from error
                 if self.loop.time() > deadline:
                     raise FunctionLostError(f"cache function {function.name!r} cannot be reached: {error}") from error
@@ -221,21 +234,46 @@ class FunctionPool:
             if known:
                 continue
             try:
-                await self._welcome(address, f"function-{worker['name']}")
-            except (OSError, FunctionLostError, KeyError):
-                continue  # still starting; the next look finds it
+                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
+            except (OSError, ValueError, KeyError):
+                continue  # still starting, or hung; a later look finds it
 
     async def _welcome(self, address: str, name: str) -> None:
-        reply = await self._send(address, "ping", {})
-        held = wire.unpack((await self._send(address, "inventory", {}))["held"])
+        state = await self._send(address, "ping", {})
+        reply = await self._send(address, "inventory", {"renew": True})
+        held = wire.unpack(reply["held"])
         number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
-        function = Function(number, name, address, reply["incarnation"], reply["capacity_bytes"], reply["pid"])
+        function = Function(number, name, address, reply["incarnation"], state["capacity_bytes"], state["pid"])
+        function.heard_s = self.loop.time()
         self.functions[number] = function
         self._joined(function, held)
         self._members_changed.set()
+        pinger = asyncio.ensure_future(self._ping(function))
+        self._pingers.add(pinger)
+        pinger.add_done_callback(self._pingers.discard)
+
+    async def _ping(self, function: Function) -> None:
+        """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
+        while self.functions.get(function.number) is function:
+            try:
+                await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
+                function.heard_s = self.loop.time()
+                function.silent.clear()
+            except (OSError, ValueError):
+                if self.loop.time() - function.heard_s >= self._deadline_s:
+                    function.silent.set()
+                if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self._deadline_s:
+                    if self.functions.get(function.number) is function:
+                        self._bury(function)
+                    return
+            await asyncio.sleep(self._deadline_s / 4)
+
+    def silent(self) -> frozenset[int]:
+        """Numbers of the functions that do not answer at the moment."""
+        return frozenset(number for number, function in list(self.functions.items()) if function.silent.is_set())
 
     async def wait_for_member(self, timeout: float) -> bool:
         """Wait until a function is alive; False when none came in time."""

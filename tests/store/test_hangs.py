@@ -1,0 +1,110 @@
+"""Functions that are alive and do not answer (SIGSTOP): suspected, routed around, taken back."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from flstore import FLStore
+from flstore.errors import RequestTimeoutError
+from flstore.types import FunctionJoined, FunctionLost
+from tests.store.conftest import CLIENTS, fill, make_round
+
+DEADLINE_S = 0.3
+
+
+@contextlib.contextmanager
+def hung(store: FLStore, name: str) -> Iterator[None]:
+    (function,) = [f for f in store._pool.functions.values() if f.name == name]
+    process = psutil.Process(function.pid)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def holder_of(store: FLStore, round: int) -> str:
+    (name,) = {n for n, keys in store.inventory().items() if any(k.kind == 0 and k.round == round for k in keys)}
+    return name
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Look until something holds that no event of ours tells."""
+    tick = threading.Event()
+    for _ in range(int(seconds / 0.05)):
+        if condition():
+            return
+        tick.wait(0.05)
+    raise AssertionError("it never came to hold")
+
+
+def events(store: FLStore, kind: type) -> list[Any]:
+    return [e.event for e in list(store.log) if isinstance(e.event, kind)]
+
+
+def test_a_hung_function_is_routed_around_and_taken_back(open_store: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 4))
+    expected = store.request("clustering", round=2, k=2).value.labels.tolist()
+    store.flush()
+    name = holder_of(store, 2)
+    with hung(store, name):
+        answer = store.request("clustering", round=2, k=2)
+        assert answer.value.labels.tolist() == expected
+        assert answer.record.functions == [name, ({"function-0", "function-1"} - {name}).pop()]
+        store.ingest(4, make_round(4))
+        store.flush()  # does not wait for the hung one
+    wait_until(lambda: not store._pool.silent())
+    again = store.request("clustering", round=2, k=2).record
+    assert (again.hits, again.functions) == (CLIENTS + 1, [name]), "it kept its data"
+    assert not events(store, FunctionLost)
+
+
+def test_a_function_that_stays_silent_is_given_up_and_may_come_back(open_store: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 4))
+    store.request("clustering", round=2, k=2)
+    store.flush()
+    name = holder_of(store, 2)
+    with hung(store, name):
+        wait_until(lambda: bool(events(store, FunctionLost)))
+        store.flush()  # what it held is loaded elsewhere
+        record = store.request("clustering", round=2, k=2).record
+        assert (record.misses, record.late_hits) == (0, 0)
+        assert name not in record.functions
+    wait_until(lambda: len(events(store, FunctionJoined)) == 3)
+    store.flush()
+    index = {
+        store._pool.functions[f].name: sum(len(c) for c in slots.values())
+        for f, slots in store._state.holdings().items()
+    }
+    assert {n: len(keys) for n, keys in store.inventory().items()} == index, "what it still held was adopted or dropped"
+
+
+def test_with_nobody_else_the_request_waits_for_the_hung_one(open_store: Any) -> None:
+    store = open_store(functions=1, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 3))
+    store.request("clustering", round=1, k=2)
+    with hung(store, "function-0"):
+        waiting = store.submit("clustering", round=1, k=2)
+        with pytest.raises(RequestTimeoutError, match=r"within its 0\.6 seconds"):
+            store.request("clustering", round=1, k=2, deadline_s=0.6)
+        assert not waiting.done()
+    assert waiting.result(30).value.k == 2
+
+
+def test_a_store_with_a_hung_function_closes(open_store: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 4))
+    store.request("clustering", round=2, k=2)
+    store.flush()
+    (pid,) = [f.pid for f in store._pool.functions.values() if f.name == holder_of(store, 2)]
+    psutil.Process(pid).send_signal(signal.SIGSTOP)
+    store.ingest(4, make_round(4))
+    store.close()
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
