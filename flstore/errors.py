@@ -59,7 +59,7 @@ class CorruptObjectError(StoreError):
     """A stored object whose bytes are not those that were written (torn, truncated or altered)."""
 
 
-class CapacityError(FLStoreError, MemoryError):
+class CapacityError(MemoryError, FLStoreError):  # this order: MemoryError's own __new__ must be that of its first base
     """Data that does not fit the memory of a cache function. What was ingested is persisted all the same."""
 
 

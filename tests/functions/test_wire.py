@@ -74,6 +74,8 @@ def test_our_errors_cross_as_themselves_and_survive_pickling(cls: type[errors.FL
     assert str(back) == "the message"
     again = pickle.loads(pickle.dumps(back))
     assert (type(again), str(again)) == (cls, "the message")
+    rebuilt = cls.__new__(cls, *back.args)  # how tblib, which Dask brings, unpickles exceptions
+    assert (type(rebuilt), str(rebuilt)) == (cls, "the message")
 
 
 def test_other_errors_cross_as_request_errors() -> None:
