@@ -63,6 +63,10 @@ class CapacityError(MemoryError, FLStoreError):  # this order: MemoryError's own
     """Data that does not fit the memory of a cache function. What was ingested is persisted all the same."""
 
 
+class ClusterError(FLStoreError, ConnectionError):
+    """A Dask cluster that cannot be used: its scheduler does not answer, or its workers run other versions."""
+
+
 class FunctionLostError(FLStoreError, ConnectionError):
     """A cache function went away while it was needed, and no other could take over. May be retried."""
 
@@ -97,7 +101,7 @@ BY_NAME: dict[str, type[FLStoreError]] = {
     cls.__name__: cls
     for cls in (
         InvalidIdError, InvalidUpdateError, InvalidParameterError, UnknownNameError, UpdateNotFoundError,
-        UpdateExistsError, StoreError, CorruptObjectError, CapacityError, FunctionLostError, RequestError,
+        UpdateExistsError, StoreError, CorruptObjectError, CapacityError, ClusterError, FunctionLostError, RequestError,
         RequestTimeoutError, StoreClosedError, PolicyError, OptionalDependencyError,
     )
 }  # fmt: skip

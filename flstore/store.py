@@ -1,10 +1,12 @@
 """FLStore: wires the parts together. The class that a user holds."""
 
+# Longer than 300 lines because the docstrings of its constructors are the manual.
+
 from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +20,7 @@ from flstore.moves import Moves
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
-from flstore.sizing import function_memory
+from flstore.sizing import DEFAULT_BYTES, function_memory
 from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 class FLStore(System):
     """A cache for what federated learning leaves behind, with the computation placed where the data is.
 
-    Use :meth:`local`; the constructor is for those who bring a pool of their own.
+    Use :meth:`local` or :meth:`connect`, which say where its cache functions run.
 
     Examples
     --------
@@ -62,9 +64,9 @@ class FLStore(System):
     def __init__(
         self,
         root: str,
+        cluster: Callable[[bool], tuple[Any, Any]],
+        memory_bytes: int,
         *,
-        functions: int = 2,
-        memory: int | str | None = None,
         job: str = "default",
         policy: str | Policy = "tailored",
         policy_options: Mapping[str, Any] | None = None,
@@ -77,18 +79,15 @@ class FLStore(System):
 
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
-        if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
-            raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
-        self._memory_bytes = function_memory(memory, functions)
+        self._memory_bytes = memory_bytes
         super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
         self._log = EventLog(self._header(), list(self._initial))
         try:
-            self._pool = FunctionPool.local(
-                functions,
-                self._memory_bytes,
+            self._pool = FunctionPool(
+                *cluster(not self._objects.is_local_memory),
+                memory_bytes,
                 self._objects.spec,
-                processes=not self._objects.is_local_memory,
                 joined=self._function_joined,
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
@@ -132,7 +131,67 @@ class FLStore(System):
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
             function that does not answer for so long is routed around until it does; default 2 s).
         """
-        return cls(root, functions=functions, memory=memory, job=job, policy=policy, **options)
+        if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
+            raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
+        from flstore.functions.clusters import start_local
+
+        memory_bytes = function_memory(memory, functions)
+        return cls(
+            root, lambda processes: start_local(functions, processes), memory_bytes, job=job, policy=policy, **options
+        )
+
+    @classmethod
+    def connect(
+        cls,
+        address: str,
+        root: str,
+        storage_options: Mapping[str, Any] | None = None,
+        memory: int | str | None = None,
+        security: Any = None,
+        insecure: bool = False,
+        **options: Any,
+    ) -> FLStore:
+        """Use the workers of a Dask cluster that somebody else runs as cache functions, those that join later too.
+
+        Closing the store leaves the cluster and the other stores on it as they are.
+
+        Parameters
+        ----------
+        address : str
+            Of the scheduler: ``tls://host:port``. Dask unpickles what members of the cluster send: who may join it is
+            who is trusted.
+        root : str
+            The persistent store; the workers must be able to reach it (``s3://...``, or a shared directory).
+        storage_options : dict, optional
+            For fsspec; sent to the workers over the cluster's own connections.
+        memory : int or str, optional
+            Memory of a function. A worker whose own limit is lower gives 0.6 of that, and a warning names it.
+            Default: 4 GiB.
+        security : distributed.Security or dict, optional
+            TLS files: a dict has ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``. Default: Dask's
+            configuration.
+        insecure : bool, default False
+            Allow ``tcp://`` to another machine.
+        **options
+            As for :meth:`local`.
+
+        Raises
+        ------
+        InvalidParameterError
+            The address is none, or unencrypted and not on this machine; said before any connection is tried.
+        ClusterError
+            The scheduler did not answer within 5 s, or a worker runs another version of Python or flstore.
+        """
+        from flstore.functions.clusters import check_address, join
+
+        check_address(address, insecure)
+        if str(root).startswith("memory:"):
+            raise InvalidParameterError(
+                "memory:// lives in one process, and the functions are others: use a directory or s3://"
+            )
+        memory_bytes = function_memory(memory, 1) if memory is not None else DEFAULT_BYTES
+        options = {"storage_options": storage_options, **options}
+        return cls(root, lambda _: (join(address, security, insecure), None), memory_bytes, **options)
 
     # --- the engine -------------------------------------------------------------------------------------------------
 

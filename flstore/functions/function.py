@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -22,7 +23,7 @@ from distributed.protocol import to_serialize
 from flstore import codec, tensors
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
-from flstore.functions.memory import Entry, FunctionMemory
+from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
 from flstore.workloads.base import Inputs, Scope
@@ -30,6 +31,7 @@ from flstore.workloads.base import Inputs, Scope
 IO_THREADS = 4
 PREFETCH_THREADS = 2
 PEER_TIMEOUT_S = 1.0
+SHARE_OF_WORKER = 0.6
 
 
 def handler_name(namespace: str) -> str:
@@ -71,13 +73,18 @@ class CacheFunction(WorkerPlugin):
         self.compute_threads = compute_threads
         self._spec = store_spec
 
+    @property
+    def capacity_bytes(self) -> int:
+        """How much of the memory asked for is cache."""
+        return cache_bytes(self.memory_bytes)
+
     def setup(self, worker: Any) -> None:
         """Start empty, under a new incarnation token, and answer messages."""
         from flstore.persistence import ObjectStore
 
         self.worker = worker
         self.incarnation = uuid.uuid4().hex
-        self.memory = FunctionMemory(self.memory_bytes)
+        self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)))
         self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
@@ -254,6 +261,12 @@ class CacheFunction(WorkerPlugin):
 
     async def _in_io(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.io, function, *args)
+
+
+def _room(worker: Any) -> int:
+    """What a worker can give: where Dask limits its memory, Dask must not see it fill up and pause or kill it."""
+    limit = worker.memory_manager.memory_limit
+    return int(limit * SHARE_OF_WORKER) if limit else sys.maxsize
 
 
 def _take(key: Key, buffer: Any) -> tuple[Any, int]:

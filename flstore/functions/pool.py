@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
+import warnings
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import dask
 from distributed import Client, LocalCluster
 from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
@@ -19,7 +18,6 @@ from distributed.protocol import to_serialize
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
-from flstore.functions.nanny import FunctionNanny
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_S = 0.02
@@ -31,16 +29,6 @@ PING_DEADLINE_S = 2.0
 LOST_AFTER_DEADLINES = 5
 """After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
-
-_DASK = {
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    "distributed.scheduler.active-memory-manager.start": False,
-    # Dask's default is one thread a worker; a function that computes alone may use every core.
-    "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -62,8 +50,10 @@ class FunctionPool:
 
     Parameters
     ----------
-    cluster : LocalCluster
-        The cluster; closed with the pool.
+    client : Client
+        Connected to the cluster; closed with the pool.
+    cluster : LocalCluster or None
+        The cluster when it is ours, to be closed with the pool; None for one that somebody else runs.
     memory_bytes : int
         Memory of one function.
     store_spec : dict
@@ -71,11 +61,14 @@ class FunctionPool:
     joined, lost : callable
         Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it
         holds).
+    ping_deadline_s : float
+        Seconds in which a keep-alive ping must be answered.
     """
 
     def __init__(
         self,
-        cluster: LocalCluster,
+        client: Client,
+        cluster: LocalCluster | None,
         memory_bytes: int,
         store_spec: dict[str, Any],
         joined: Callable[[Function, list[Any]], None],
@@ -91,38 +84,13 @@ class FunctionPool:
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
-        self.client = Client(cluster, set_as_default=False)
+        self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
         """Install the function on every worker, now and later, and begin to watch who comes and goes."""
         self.client.register_plugin(self._plugin)
         self.sync(self._start())
-
-    @classmethod
-    def local(
-        cls, functions: int, memory_bytes: int, store_spec: dict[str, Any], processes: bool, **callbacks: Any
-    ) -> FunctionPool:
-        """Start a cluster on loopback: a process a function, closed to other users by TLS with temporary keys."""
-        with dask.config.set(_DASK):
-            cluster = LocalCluster(
-                n_workers=functions,
-                threads_per_worker=1,
-                processes=processes,
-                worker_class=FunctionNanny if processes else None,
-                security=True if processes else None,
-                host="127.0.0.1" if processes else None,
-                protocol=None if processes else "inproc://",
-                memory_limit=0,
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                silence_logs=logging.CRITICAL,
-            )
-        try:
-            return cls(cluster, memory_bytes, store_spec, **callbacks)
-        except BaseException:
-            cluster.close()
-            raise
 
     # --- from any thread --------------------------------------------------------------------------------------------
 
@@ -141,9 +109,13 @@ class FunctionPool:
         self._closing = True
         with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
             self.sync(self._stop(), 10)
+        if self.cluster is None:
+            with contextlib.suppress(Exception):
+                self.client.unregister_worker_plugin(self._plugin.name)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
-        self.cluster.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
     # --- on the event loop ------------------------------------------------------------------------------------------
 
@@ -246,6 +218,13 @@ class FunctionPool:
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
+        if state["capacity_bytes"] < self._plugin.capacity_bytes:
+            warnings.warn(
+                f"worker {name} has room for a cache of {state['capacity_bytes']} bytes only, of the "
+                f"{self._plugin.capacity_bytes} bytes asked for",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         function = Function(number, name, address, reply["incarnation"], state["capacity_bytes"], state["pid"])
         function.heard_s = self.loop.time()
         self.functions[number] = function

@@ -1,0 +1,121 @@
+"""Where cache functions come from: a cluster of our own on this machine, or one that somebody else runs."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import platform
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.security import Security
+
+from flstore.errors import ClusterError, InvalidParameterError
+from flstore.functions.nanny import FunctionNanny
+
+CONNECT_TIMEOUT_S = 5
+
+_DASK = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.scheduler.active-memory-manager.start": False,
+    # Dask's default is one thread a worker; a function that computes alone may use every core.
+    "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
+}
+
+
+def start_local(functions: int, processes: bool) -> tuple[Client, LocalCluster]:
+    """Start a cluster on loopback: a process a function, closed to other users by TLS with temporary keys."""
+    with dask.config.set(_DASK):
+        cluster = LocalCluster(
+            n_workers=functions,
+            threads_per_worker=1,
+            processes=processes,
+            worker_class=FunctionNanny if processes else None,
+            security=True if processes else None,
+            host="127.0.0.1" if processes else None,
+            protocol=None if processes else "inproc://",
+            memory_limit=0,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    try:
+        return Client(cluster, set_as_default=False), cluster
+    except BaseException:
+        cluster.close()
+        raise
+
+
+def join(address: str, security: Security | Mapping[str, str] | None, insecure: bool) -> Client:
+    """Connect to the scheduler of a cluster that somebody else runs.
+
+    Raises
+    ------
+    InvalidParameterError
+        No address of a scheduler, or one without encryption that leaves this machine (nothing was tried then).
+    ClusterError
+        The scheduler does not answer, or its workers run other versions than this process.
+    """
+    check_address(address, insecure)
+    if security is not None and not isinstance(security, Security):
+        security = Security(require_encryption=True, **security)
+    try:
+        client = Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterError(
+            f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {error}"
+        ) from error
+    try:
+        versions = client.get_versions(packages=["flstore"])["workers"]  # type: ignore[index]
+        check_versions({name: worker["packages"] for name, worker in versions.items()})
+    except BaseException:
+        client.close(timeout=5)
+        raise
+    return client
+
+
+def check_address(address: str, insecure: bool) -> None:
+    """Refuse, before anything is sent, an address that is none or whose traffic others could read."""
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("tls", "tcp") or not parts.hostname or port is None:
+        raise InvalidParameterError(f"{address!r} is no scheduler address; expected something like 'tls://host:8786'")
+    if parts.scheme == "tcp" and not insecure and not _is_loopback(parts.hostname):
+        raise InvalidParameterError(
+            f"{address} is not encrypted, and everybody on the way could read the client updates: use tls:// with "
+            f"security=..., or say insecure=True if the network is yours"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_versions(workers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse workers that run another Python or flstore than this process, and name them."""
+    from flstore import __version__
+
+    mine = {"python": ".".join(platform.python_version_tuple()[:2]), "flstore": __version__}
+    for name, packages in sorted(workers.items()):
+        theirs = {
+            "python": ".".join(str(packages.get("python")).split(".")[:2]),
+            "flstore": packages.get("flstore"),
+        }
+        for package, version in mine.items():
+            if theirs[package] != version:
+                found = theirs[package] or "none"
+                raise ClusterError(
+                    f"worker {name} has {package} {found}, this process {version}; install the same on both"
+                )

@@ -1,0 +1,163 @@
+"""A Dask cluster that somebody else runs: scheduler and workers started by hand, over TLS."""
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed.security import Security
+
+from flstore import FLStore
+from flstore.errors import ClusterError, InvalidParameterError
+from flstore.functions.clusters import check_versions
+from tests.store.conftest import CLIENTS, fill
+from tests.store.test_hangs import wait_until
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers as processes of their own."""
+
+    directory: Path
+    security: dict[str, str]
+    address: str = ""
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def start(self, what: str, *arguments: str) -> subprocess.Popen[str]:
+        tls = ["--tls-ca-file", self.security["tls_ca_file"], "--tls-cert", self.security["tls_client_cert"]]
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *tls]
+        command += ["--tls-key", self.security["tls_client_key"], "--host", "127.0.0.1", "--no-dashboard"]
+        said = subprocess.PIPE if what == "scheduler" else subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=REPOSITORY, stderr=said, text=True)
+        self.processes.append(process)
+        return process
+
+    def scheduler(self) -> None:
+        process = self.start("scheduler", "--port", "0", "--protocol", "tls")
+        assert process.stderr is not None
+        for line in process.stderr:
+            found = re.search(r"Scheduler at:\s+(tls://\S+)", line)
+            if found:
+                self.address = found.group(1)
+                return
+        raise AssertionError("the scheduler did not start")
+
+    def worker(self, name: str, memory: str = "1GiB") -> subprocess.Popen[str]:
+        folder = str(self.directory / name)
+        return self.start(
+            "worker", self.address, "--name", name, "--nthreads", "1", "--memory-limit", memory, "--no-nanny",
+            "--local-directory", folder,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory = tmp_path_factory.mktemp("cluster")
+    keys = Security.temporary().get_tls_config_for_role("client")
+    files = {}
+    for role, name in (("ca_file", "tls_ca_file"), ("cert", "tls_client_cert"), ("key", "tls_client_key")):
+        path = directory / f"{role}.pem"
+        path.write_text(keys[role])
+        files[name] = str(path)
+    cluster = Cluster(directory, files)
+    try:
+        cluster.scheduler()
+        cluster.worker("alpha")
+        cluster.worker("beta")
+        yield cluster
+    finally:
+        for process in reversed(cluster.processes):
+            process.kill()
+            process.wait(20)
+
+
+@pytest.fixture
+def connect(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
+    stores: list[FLStore] = []
+
+    def open(name: str = "root", **options: Any) -> FLStore:
+        options = {"memory": "64MiB", "security": cluster.security, **options}
+        stores.append(FLStore.connect(cluster.address, str(tmp_path / name), **options))
+        wait_until(lambda: len(stores[-1].status().functions) >= 2)
+        return stores[-1]
+
+    yield open
+    for store in stores:
+        store.close()
+
+
+def test_two_stores_share_a_cluster_and_closing_one_harms_none(connect: Any) -> None:
+    first, second = connect("one"), connect("two", job="other")
+    for store in (first, second):
+        fill(store, range(1, 4))
+        assert store.request("clustering", round=1, k=2).record.misses == CLIENTS + 1
+        store.flush()
+    assert {f.name for f in first.status().functions} == {"function-alpha", "function-beta"}
+    assert {k.job for keys in first.inventory().values() for k in keys} == {"default"}
+    assert {k.job for keys in second.inventory().values() for k in keys} == {"other"}
+    first.close()
+    record = second.request("clustering", round=2, k=2).record
+    assert (record.misses, record.bytes_moved) == (0, 0)
+
+
+def test_workers_come_and_go(connect: Any, cluster: Cluster) -> None:
+    store = connect()
+    fill(store, range(1, 4))
+    expected = store.request("clustering", round=2, k=2).value.labels.tolist()
+    joined = cluster.worker("gamma")
+    wait_until(lambda: len(store.status().functions) == 3)
+    psutil.Process(joined.pid).kill()
+    joined.wait(20)
+    wait_until(lambda: len(store.status().functions) == 2)
+    assert store.request("clustering", round=2, k=2).value.labels.tolist() == expected
+
+
+def test_a_worker_with_less_memory_gives_what_it_can_and_is_named(connect: Any) -> None:
+    with pytest.warns(RuntimeWarning, match=r"worker function-(alpha|beta) has room for a cache of \d+ bytes only"):
+        store = connect(memory="8GiB")
+    assert all(f.capacity_bytes < 0.6 * 2**30 for f in store.status().functions)
+
+
+def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"tls://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"{address} did not answer within 5 s"):
+            FLStore.connect(address, str(tmp_path), security=cluster.security)
+
+
+@pytest.mark.parametrize("address", ["somewhere", "http://host:1", "tls://host", "tls://host:port", ""])
+def test_what_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="tls://host:8786"):
+        FLStore.connect(address, str(tmp_path))
+
+
+def test_plain_tcp_to_elsewhere_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    root = tmp_path / "never-made"
+    with pytest.raises(InvalidParameterError, match="insecure=True"):
+        FLStore.connect("tcp://192.0.2.1:8786", str(root))
+    assert not root.exists()
+
+
+def test_a_root_in_memory_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="memory:// lives in one process"):
+        FLStore.connect("tls://127.0.0.1:8786", "memory://x")
+
+
+def test_other_versions_are_named() -> None:
+    from flstore import __version__
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    check_versions({"tls://a": {"python": python, "flstore": __version__}})
+    with pytest.raises(ClusterError, match=r"worker tls://b has flstore none, this process 0"):
+        check_versions({"tls://b": {"python": python, "flstore": None}})
+    with pytest.raises(ClusterError, match=r"worker tls://c has python 3\.9, this process 3\."):
+        check_versions({"tls://c": {"python": "3.9.18", "flstore": __version__}})
