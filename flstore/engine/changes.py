@@ -62,6 +62,7 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
     if event.function in state.functions:
         lose(state, FunctionLost(event.function))
     function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
+    state.may_fit = True
     actions: list[Action] = []
     for keys, sizes in event.holds:
         at = 0

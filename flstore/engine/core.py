@@ -154,7 +154,7 @@ def _apply(state: State, wants: Iterable[Want | Unwant], ingested: Slot | None) 
         else:
             touched += _count_unwant(state, want)
     actions += drop(state, touched)
-    if state.waiting:
+    if state.may_fit and state.waiting:
         actions += fill(state)
     return actions
 

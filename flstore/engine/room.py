@@ -28,6 +28,7 @@ def release(state: State, table: RoundTable, rows: IntArray) -> None:
     for f in distinct(table.function[rows]):
         if f != NOWHERE:
             state.functions[f].used_bytes -= int(table.sizes[rows[table.function[rows] == f]].sum())
+            state.may_fit = True
     table.function[rows] = NOWHERE
     table.ready[rows] = False
 
@@ -37,6 +38,7 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     table = state.table(slot)
     assert table is not None
     state.sequence += 1
+    state.may_fit = True
     kinds = table.priority[rows] * 2 + table.by_client[rows]
     for kind in distinct(kinds)[::-1]:
         group = Group.CLIENT if kind % 2 else Group.ROUND
@@ -48,6 +50,7 @@ def fill(state: State) -> list[Action]:
     """Place what waits, the most urgent first; what finds no room goes on waiting."""
     actions: list[Action] = []
     left: list[Waiting] = []
+    state.may_fit = False
     for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
         table = state.table(item.slot)
         assert table is not None

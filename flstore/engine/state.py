@@ -61,6 +61,7 @@ class State:
         self.rounds: dict[tuple[int, Kind], list[int]] = {}
         self.ledger = WantLedger()
         self.waiting: list[Waiting] = []
+        self.may_fit = False  # whether anything happened since the last fill that could let a waiting object in
         self.generation = 0
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}
@@ -151,6 +152,7 @@ class State:
                 mine = table.function[known] == f
                 grown = int(sizes[~new][mine].sum() - table.sizes[known[mine]].sum())
                 self.functions[f].used_bytes += grown
+                self.may_fit |= grown < 0
         table.sizes[known] = sizes[~new]
 
     def _extend_chains(self, job: int, round: int, clients: IntArray) -> None:
