@@ -1,24 +1,24 @@
-"""Whole files below a root: what the object store needs of a file system, and the two ways to get it.
+"""Whole files below a root: what the object store needs of a file system, and how a local one does it.
 
-Both leave errors as the ``OSError`` (or the client library's error) that they are; the object store says what they
-mean. Paths are relative to the root, with ``/`` between their parts.
+Errors stay the ``OSError`` (or the client library's error) that they are; the object store says what they mean. Paths
+are relative to the root, with ``/`` between their parts.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
+import tempfile
 import uuid
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from flstore.persistence.layout import is_temporary
 from flstore.tensors import Buffer, aligned_empty, as_bytes
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_NO_CONDITIONS = {"NotImplemented", "501"}
 
 
 class Files(Protocol):
@@ -44,12 +44,24 @@ class Files(Protocol):
         """Delete a file."""
         ...
 
+    def remove_all(self, paths: Iterable[str]) -> dict[str, int]:
+        """Delete files; bytes of those that were there."""
+        ...
+
+    def prune(self, path: str) -> None:
+        """Delete a folder and those around it, as long as nothing is in them; the root stays."""
+        ...
+
     def folders(self, path: str) -> list[str]:
         """Names of the folders in a folder; none when it does not exist."""
         ...
 
-    def files(self, path: str) -> dict[str, int]:
+    def files(self, path: str, *, hidden: bool = False) -> dict[str, int]:
         """Bytes of every file below a folder, by its path from there; none when the folder does not exist."""
+        ...
+
+    def temporaries(self, path: str) -> dict[str, float]:
+        """Seconds since the last write to each file below a folder that is not whole yet, by its path from the root."""
         ...
 
 
@@ -132,6 +144,32 @@ class LocalFiles:
     def remove(self, path: str) -> None:
         (self.root / path).unlink()
 
+    def remove_all(self, paths: Iterable[str]) -> dict[str, int]:
+        removed: dict[str, int] = {}
+        for path in paths:
+            try:
+                size = (self.root / path).stat().st_size
+                self.remove(path)
+            except FileNotFoundError:
+                continue
+            removed[path] = size
+        for folder in {(self.root / path).parent for path in removed}:
+            self._sync_folders(folder / "any")
+        return removed
+
+    def prune(self, path: str) -> None:
+        folder = self.root / path
+        while folder != self.root:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:  # not empty, as a rule; and an empty folder that stays does no harm
+                break
+            folder = folder.parent
+        if folder.exists():
+            self._sync_folders(folder / "any")
+
     def folders(self, path: str) -> list[str]:
         try:
             with os.scandir(self.root / path) as entries:
@@ -139,8 +177,30 @@ class LocalFiles:
         except FileNotFoundError:
             return []
 
-    def files(self, path: str) -> dict[str, int]:
+    def files(self, path: str, *, hidden: bool = False) -> dict[str, int]:
         found: dict[str, int] = {}
+        for name, entry in self._walk(path):
+            if hidden or not entry.name.startswith("."):
+                # What is removed meanwhile must not end the listing.
+                with suppress(FileNotFoundError):
+                    found[name] = entry.stat().st_size
+        return found
+
+    def temporaries(self, path: str) -> dict[str, float]:
+        below = f"{path}/" if path else ""
+        written: dict[str, float] = {}
+        for name, entry in self._walk(path):
+            if is_temporary(below + name):
+                with suppress(FileNotFoundError):
+                    written[below + name] = entry.stat().st_mtime
+        if not written:
+            return {}
+        # The clock of a file server may differ from ours. Nothing is written, because the disk may be full.
+        with tempfile.TemporaryFile(dir=self.root) as now:
+            now_s = os.fstat(now.fileno()).st_mtime
+        return {name: now_s - at for name, at in written.items()}
+
+    def _walk(self, path: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         waiting = [""]
         while waiting:
             folder = waiting.pop()
@@ -149,90 +209,7 @@ class LocalFiles:
                     for entry in entries:
                         if entry.is_dir():
                             waiting.append(f"{folder}{entry.name}/")
-                        elif not entry.name.startswith("."):
-                            found[folder + entry.name] = entry.stat().st_size
+                        else:
+                            yield folder + entry.name, entry
             except FileNotFoundError:
                 continue
-        return found
-
-
-class RemoteFiles:
-    """Files on any fsspec file system whose writes appear whole: S3 and its like, and memory."""
-
-    def __init__(self, fs: Any, root: str) -> None:
-        self.fs = fs
-        self.root = root.rstrip("/")
-        # s3fs would ask for the size first and then read in chunks: two requests and more, where one is faster.
-        self._whole = {"max_concurrency": 1} if "s3" in protocols(fs) else {}
-        # In memory, fsspec looks and then writes.
-        self._create_guard = threading.Lock() if "memory" in protocols(fs) else nullcontext()
-
-    def create(self, path: str, data: Buffer) -> None:
-        try:
-            with self._create_guard:
-                self.fs.pipe_file(self._at(path), bytes(data), mode="create")
-        except OSError as exc:
-            code = s3_code(exc)
-            if code in _TAKEN:
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from exc
-            if code not in _NO_CONDITIONS:
-                raise
-            self.replace(path, data)
-
-    def replace(self, path: str, data: Buffer) -> None:
-        self.fs.pipe_file(self._at(path), bytes(data))
-
-    def read(self, path: str, size: int | None = None) -> Buffer:
-        if size is None:
-            whole: bytes = self.fs.cat_file(self._at(path), **self._whole)
-            return whole
-        head: bytes = self.fs.cat_file(self._at(path), start=0, end=size)
-        # Some servers ignore ranges and send all.
-        return head[:size]
-
-    def exists(self, path: str) -> bool:
-        # Not `fs.exists`, which takes every error for an absence.
-        try:
-            return bool(self.fs.info(self._at(path))["type"] == "file")
-        except FileNotFoundError as exc:
-            _raise_missing_bucket(exc)
-            return False
-
-    def remove(self, path: str) -> None:
-        self.fs.rm_file(self._at(path))
-
-    def folders(self, path: str) -> list[str]:
-        try:
-            entries = self.fs.ls(self._at(path), detail=True)
-        except FileNotFoundError as exc:
-            _raise_missing_bucket(exc)
-            return []
-        return [e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory"]
-
-    def files(self, path: str) -> dict[str, int]:
-        start = len(self._at(path)) + 1
-        try:
-            entries = self.fs.find(self._at(path), detail=True)
-        except FileNotFoundError as exc:
-            _raise_missing_bucket(exc)
-            return {}
-        return {name[start:]: int(entry["size"]) for name, entry in entries.items()}
-
-    def _at(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else self.root
-
-
-def s3_code(exc: BaseException) -> str:
-    """The server's error code behind an exception of s3fs, or an empty string."""
-    response = getattr(exc.__cause__, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
-
-
-def _raise_missing_bucket(exc: FileNotFoundError) -> None:
-    if s3_code(exc) == "NoSuchBucket":
-        raise exc
-
-
-def protocols(fs: Any) -> tuple[str, ...]:
-    """The names that a file system goes by."""
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

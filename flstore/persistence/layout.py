@@ -18,6 +18,7 @@ MAX_ID_BYTES = 200
 MAX_ROUND = 99_999_999
 
 _ROUND = re.compile(r"round=([0-9]{8})")
+_TEMPORARY = re.compile(r"(?:job=[^/]+/round=[0-9]{8}/(?:update/)?)?\.(?:flstore-)?[0-9a-f]{32}\.tmp")
 _FILE = re.compile(
     r"job=([^/]+)/round=([0-9]{8})/(?:update/client=([^/]+)\.safetensors|(aggregate\.safetensors|metadata\.json))"
 )
@@ -127,3 +128,8 @@ def parse_round(name: str) -> int | None:
     """The round that has this folder name, or None."""
     match = _ROUND.fullmatch(name)
     return int(match.group(1)) if match else None
+
+
+def is_temporary(path: str) -> bool:
+    """Whether this relative path is the hidden name of a file that a writer has not finished."""
+    return _TEMPORARY.fullmatch(path) is not None

@@ -1,46 +1,26 @@
-"""Objects by key below a root: put, get and list, the same on a file system, in memory and in an S3 bucket.
+"""Objects by key below a root: put, get, list and delete, the same on a file system, in memory and in an S3 bucket.
 
 The listing is the truth; there is no catalogue that could disagree with it.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import fsspec.core
-from fsspec.implementations.local import LocalFileSystem
+from collections.abc import Iterable, Iterator
 
 from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of
-from flstore.errors import (
-    CorruptObjectError,
-    FLStoreError,
-    InvalidParameterError,
-    OptionalDependencyError,
-    StoreError,
-    UpdateExistsError,
-    UpdateNotFoundError,
-)
+from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import layout
-from flstore.persistence.files import Files, LocalFiles, RemoteFiles, protocols, s3_code
-from flstore.persistence.metadata import RoundMetadata
-from flstore.persistence.redaction import Redaction
+from flstore.persistence.documents import Documents
+from flstore.persistence.remote_files import s3_code
+from flstore.persistence.temporaries import may_be_of
+from flstore.persistence.threads import concurrently
 from flstore.tensors import Buffer
 from flstore.types import Key, Kind
 
-_CLIENT_LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "fsspec", "s3fs"}
 _LISTERS = 16
 
-In = TypeVar("In")
-Out = TypeVar("Out")
 
-
-class ObjectStore:
+class ObjectStore(Documents):
     """The persistent store. Safe to use from many threads; one process writes a job's metadata.
 
     Parameters
@@ -70,30 +50,6 @@ class ObjectStore:
     >>> decode(objects.get(key), key=key)["w"].sum(), objects.rounds("demo")
     (np.float64(4.0), [3])
     """
-
-    def __init__(
-        self, root: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None, *, fsync: bool = False
-    ) -> None:
-        root, options = os.fspath(root), dict(storage_options or {})
-        self._redaction = Redaction(options)
-        self._shown = self._redaction(root)
-        fs, path = _open(root, options, self._shown)
-        is_local = isinstance(fs, LocalFileSystem)
-        # A worker that rebuilds this store may run in another folder.
-        self._spec: dict[str, Any] = {"root": path if is_local else root, "storage_options": options, "fsync": fsync}
-        self._files: Files = LocalFiles(path, fsync=fsync) if is_local else RemoteFiles(fs, path)
-        self._metadata_lock = threading.Lock()
-        self.is_local_memory = "memory" in protocols(fs)
-
-    @property
-    def root(self) -> str:
-        """Where the objects are, without secrets."""
-        return self._shown
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """``ObjectStore(**spec)`` is this store in another process. Holds the secrets of `storage_options`."""
-        return dict(self._spec)
 
     def put(self, key: Key, data: Buffer) -> bool:
         """Store an encoded object; it becomes visible when it is whole.
@@ -144,7 +100,7 @@ class ObjectStore:
     def get_many(self, keys: Iterable[Key], concurrency: int = 8) -> dict[Key, Buffer]:
         """Read objects, `concurrency` at a time; raises as :meth:`get`, for the first that fails."""
         wanted = list(dict.fromkeys(keys))
-        return dict(zip(wanted, _concurrently(self.get, wanted, concurrency), strict=True))
+        return dict(zip(wanted, concurrently(self.get, wanted, concurrency), strict=True))
 
     def exists(self, key: Key) -> bool:
         """Whether the object (or, for METADATA, any metadata of its round) is stored."""
@@ -173,7 +129,11 @@ class ObjectStore:
 
     def clients(self, job: str, round: int) -> dict[str, int]:
         """Bytes of every client's update in `round`, sorted by client; empty when there is none."""
-        return self._round(job, round, "/update")[0]
+        return self._contents(job, round, "/update")[0]
+
+    def contents(self, job: str, round: int) -> tuple[dict[str, int], int | None, bool]:
+        """What a round has: bytes by client, bytes of the aggregate or None, whether it has metadata."""
+        return self._contents(job, round)
 
     def listing(self, job: str) -> Iterator[tuple[int, dict[str, int], int | None, bool]]:
         """Everything that a job has: (round, bytes by client, bytes of the aggregate or None, has metadata).
@@ -181,50 +141,56 @@ class ObjectStore:
         Rounds come in order, are listed several at a time, and are left out when nothing whole is in them.
         """
         rounds = self.rounds(job)
-        found = _concurrently(lambda r: self._round(job, r), rounds, _LISTERS)
+        found = concurrently(lambda r: self._contents(job, r), rounds, _LISTERS)
         for r, (clients, aggregate, has_metadata) in zip(rounds, found, strict=True):
             if clients or aggregate is not None or has_metadata:
                 yield r, clients, aggregate, has_metadata
 
-    def put_metadata(
-        self, job: str, round: int, rows: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any] | None = None
-    ) -> None:
-        """Merge fields into what is known about a round, by client and field; the document is replaced whole.
+    def delete(self, keys: Iterable[Key]) -> dict[Key, int]:
+        """Delete updates and aggregates; what is not there is passed over, so a call may be repeated.
+
+        Local folders that this leaves empty go too. A bucket that keeps versions keeps the old ones.
+
+        Returns
+        -------
+        dict of Key to int
+            Bytes of what was deleted.
 
         Raises
         ------
-        InvalidUpdateError
-            A value that JSON cannot hold. NumPy scalars, NaN and infinities can be.
+        InvalidParameterError
+            A METADATA key: see :meth:`delete_metadata`. Nothing was deleted.
         StoreError
-            Nothing changed. May be retried.
+            Some may be deleted and some not. May be repeated.
         """
-        newer = RoundMetadata.of(rows, server)
-        path = layout.metadata_path(job, round)
-        with self._metadata_lock, self._meaning(f"write the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
-            document.merge(newer)
-            self._files.replace(path, document.dump())
+        paths = {self._path(key): key for key in keys}
+        with self._meaning(f"delete {len(paths)} objects"):
+            removed = self._files.remove_all(paths)
+            for folder in {f"{layout.round_path(key.job, key.round)}/update" for key in paths.values()}:
+                self._files.prune(folder)
+        return {paths[path]: size for path, size in removed.items()}
 
-    def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-        """Fields by client and fields of the server; both empty when nothing is stored."""
-        path = layout.metadata_path(job, round)
-        with self._meaning(f"read the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
-        return document.rows, document.server
+    def delete_temporaries(self, job: str, round: int, client: str | None = None) -> dict[str, int]:
+        """Delete what killed writers left unfinished in a round, of one client or of all; bytes by path.
 
-    def check_writable(self) -> None:
-        """Write and delete a small hidden file; ``StoreError`` names the root when that fails."""
-        probe = f".flstore-{uuid.uuid4().hex}.tmp"
-        with self._meaning("write"):
-            self._files.create(probe, b"writable")
-            self._files.remove(probe)
+        Unlike :meth:`clean_temporaries` this asks no file for its age: a writer at work on one of them fails and may
+        try again.
+        """
+        folder = layout.round_path(job, round)
 
-    def __repr__(self) -> str:
-        return f"ObjectStore({self.root!r})"
+        def chosen(path: str, age_s: float) -> bool:
+            try:
+                return client is None or may_be_of(client, self._files.read(path))
+            except FileNotFoundError:
+                return False
+
+        return self._remove_temporaries(folder, chosen)
 
     def _path(self, key: Key) -> str:
         if key.kind is Kind.METADATA:
-            raise InvalidParameterError(f"{key} is one row of a document: use put_metadata and get_metadata")
+            raise InvalidParameterError(
+                f"{key} is one row of a document: use put_metadata, get_metadata and delete_metadata"
+            )
         return layout.object_path(key)
 
     def _claimed(self, path: str, key: Key) -> str | None:
@@ -238,15 +204,7 @@ class ObjectStore:
         except CorruptObjectError as exc:
             raise CorruptObjectError(f"{key} below {self.root}: {exc}") from exc
 
-    def _metadata(self, path: str) -> RoundMetadata:
-        try:
-            return RoundMetadata.load(self._files.read(path), f"{path} below {self.root}")
-        except FileNotFoundError as exc:
-            if s3_code(exc) == "NoSuchBucket":
-                raise
-            return RoundMetadata()
-
-    def _round(self, job: str, round: int, below: str = "") -> tuple[dict[str, int], int | None, bool]:
+    def _contents(self, job: str, round: int, below: str = "") -> tuple[dict[str, int], int | None, bool]:
         folder = layout.round_path(job, round) + below
         with self._meaning(f"list round {round} of job {job!r}"):
             files = self._files.files(folder)
@@ -254,46 +212,3 @@ class ObjectStore:
         clients = {str(k.client): size for k, size in found.items() if k.kind is Kind.UPDATE}
         aggregate = found.get(Key(job, Kind.AGGREGATE, round))
         return dict(sorted(clients.items())), aggregate, Key(job, Kind.METADATA, round) in found
-
-    @contextmanager
-    def _meaning(self, doing: str, absent: Key | None = None) -> Iterator[None]:
-        """Turn what a file system raises into errors of ours, without secrets."""
-        try:
-            yield
-        except FLStoreError:
-            raise
-        except Exception as exc:
-            if absent and isinstance(exc, FileNotFoundError) and s3_code(exc) != "NoSuchBucket":
-                raise UpdateNotFoundError(f"there is no {absent} below {self.root}") from exc
-            if not isinstance(exc, OSError) and type(exc).__module__.split(".")[0] not in _CLIENT_LIBRARIES:
-                raise
-            said = self._redaction(f"{type(exc).__name__}: {exc}")
-            raise StoreError(f"cannot {doing} below {self.root}: {said}") from exc
-
-
-def _open(root: str, options: dict[str, Any], shown: str) -> tuple[Any, str]:
-    if not root:
-        raise InvalidParameterError(
-            "the root of a store cannot be empty; use a folder or a URL like s3://bucket/prefix"
-        )
-    # Writers in other processes would stay unseen behind a cache of listings.
-    uncached = {} if "://" not in root or root.startswith(("file:", "local:")) else {"use_listings_cache": False}
-    try:
-        fs, path = fsspec.core.url_to_fs(root, **{**uncached, **options})
-    except ImportError as exc:
-        if root.startswith(("s3://", "s3a://")):
-            raise OptionalDependencyError.of("s3fs", "s3", f"a store on {shown}") from exc
-        raise OptionalDependencyError(f"a store on {shown}: {exc}") from exc
-    except ValueError as exc:
-        raise InvalidParameterError(f"no store can be opened on {shown}: {exc}") from exc
-    if not path.strip("/") and root.startswith("s3"):
-        raise InvalidParameterError(f"{shown} names no bucket; use s3://bucket/prefix")
-    return fs, path
-
-
-def _concurrently(function: Callable[[In], Out], items: list[In], threads: int) -> Iterator[Out]:
-    pool = ThreadPoolExecutor(max_workers=max(1, min(threads, len(items))))
-    try:
-        yield from pool.map(function, items)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,122 @@
+"""Metadata documents below a root, one a round: put, get and delete by client."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flstore.errors import CorruptObjectError
+from flstore.persistence import layout
+from flstore.persistence.metadata import RoundMetadata
+from flstore.persistence.remote_files import s3_code
+from flstore.persistence.root import Root
+from flstore.tensors import Buffer, as_bytes
+
+
+class Documents(Root):
+    """The metadata of rounds. Threads may share it, because each change reads the document and replaces it whole.
+
+    Parameters
+    ----------
+    root, storage_options, fsync
+        See :class:`flstore.persistence.ObjectStore`.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None, *, fsync: bool = False
+    ) -> None:
+        super().__init__(root, storage_options, fsync=fsync)
+        self._metadata_lock = threading.Lock()
+
+    def put_metadata(
+        self, job: str, round: int, rows: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any] | None = None
+    ) -> None:
+        """Merge fields into what is known about a round, by client and field; the document is replaced whole.
+
+        Raises
+        ------
+        InvalidUpdateError
+            A value that JSON cannot hold. NumPy scalars, NaN and infinities can be.
+        StoreError
+            Nothing changed. May be retried.
+        """
+        newer = RoundMetadata.of(rows, server)
+        path = layout.metadata_path(job, round)
+        with self._metadata_lock, self._meaning(f"write the metadata of round {round} of job {job!r}"):
+            document = self._metadata(path)
+            document.merge(newer)
+            self._files.replace(path, document.dump())
+
+    def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """Fields by client and fields of the server; both empty when nothing is stored."""
+        path = layout.metadata_path(job, round)
+        with self._meaning(f"read the metadata of round {round} of job {job!r}"):
+            document = self._metadata(path)
+        return document.rows, document.server
+
+    def delete_metadata(self, job: str, round: int, clients: Iterable[str] | None = None) -> tuple[list[str], int]:
+        """Delete what is known about clients in a round; the document goes when nothing is left in it.
+
+        Parameters
+        ----------
+        job, round
+            Which document.
+        clients : iterable of str, optional
+            Whose rows; default the whole document, with what it says about the server, readable or not.
+
+        Returns
+        -------
+        clients : list of str
+            Those whose rows were deleted, sorted.
+        size_bytes : int
+            By how much the document shrank.
+
+        Raises
+        ------
+        CorruptObjectError
+            The document is damaged, so that no single rows can be deleted. Nothing changed.
+        StoreError
+            Nothing changed. May be repeated.
+        """
+        path = layout.metadata_path(job, round)
+        wanted = None if clients is None else set(clients)
+        with self._metadata_lock, self._meaning(f"delete metadata of round {round} of job {job!r}"):
+            stored = self._stored_metadata(path)
+            if stored is None:
+                return [], 0
+            size = as_bytes(stored).nbytes
+            document = self._readable(path, stored, needed=wanted is not None)
+            gone = sorted(document.rows if wanted is None else wanted & document.rows.keys())
+            for client in gone:
+                del document.rows[client]
+            if wanted is None or not (document.rows or document.server):
+                self._files.remove_all([path])
+                self._files.prune(f"{layout.round_path(job, round)}/update")
+                return gone, size
+            if not gone:
+                return [], 0
+            rest = document.dump()
+            self._files.replace(path, rest)
+        return gone, size - len(rest)
+
+    def _metadata(self, path: str) -> RoundMetadata:
+        stored = self._stored_metadata(path)
+        return RoundMetadata() if stored is None else self._readable(path, stored)
+
+    def _stored_metadata(self, path: str) -> Buffer | None:
+        try:
+            return self._files.read(path)
+        except FileNotFoundError as exc:
+            if s3_code(exc) == "NoSuchBucket":
+                raise
+            return None
+
+    def _readable(self, path: str, stored: Buffer, needed: bool = True) -> RoundMetadata:
+        try:
+            return RoundMetadata.load(stored, f"{path} below {self.root}")
+        except CorruptObjectError:
+            if needed:
+                raise
+            return RoundMetadata()
