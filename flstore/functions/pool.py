@@ -236,7 +236,7 @@ class FunctionPool:
 
     async def _ping(self, function: Function) -> None:
         """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
-        while self.functions.get(function.number) is function:
+        while not self._closing and self.functions.get(function.number) is function:
             try:
                 await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
                 function.heard_s = self.loop.time()
