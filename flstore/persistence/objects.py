@@ -14,7 +14,7 @@ from flstore.persistence.documents import Documents
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.temporaries import may_be_of
 from flstore.persistence.threads import concurrently
-from flstore.tensors import Buffer
+from flstore.tensors import Buffer, as_bytes
 from flstore.types import Key, Kind
 
 _LISTERS = 16
@@ -76,6 +76,9 @@ class ObjectStore(Documents):
                     return True
                 except FileExistsError:
                     stored = self._claimed(path, key)
+            if stored == mine and as_bytes(self._files.read(path)).nbytes != as_bytes(data).nbytes:
+                self._files.replace(path, data)  # the beginning of this very object: an earlier write of it was torn
+                return True
         if stored != mine:
             raise UpdateExistsError(
                 f"another {key} is stored below {self.root} (checksum {stored}, the new one has {mine}); "

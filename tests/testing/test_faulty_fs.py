@@ -71,6 +71,16 @@ def test_a_torn_write_is_never_taken_for_an_update(objects: ObjectStore, plan: F
         decode(objects.get(KEY), key=KEY)
 
 
+def test_a_torn_write_is_mended_by_the_next_one(objects: ObjectStore, plan: FaultPlan) -> None:
+    whole = {"w": np.arange(100_000, dtype=np.float32)}
+    data = encode(KEY, whole)  # half of it still begins with its checksum
+    with plan.stage(Fault("tear", "write", times=1)), pytest.raises(StoreError):
+        objects.put(KEY, data)
+    assert objects.put(KEY, data) is True
+    np.testing.assert_array_equal(decode(objects.get(KEY), key=KEY)["w"], whole["w"])
+    assert objects.put(KEY, data) is False
+
+
 def test_a_torn_read_is_never_taken_for_an_update(objects: ObjectStore, plan: FaultPlan) -> None:
     objects.put(KEY, DATA)
     with plan.stage(Fault("tear", "read", times=1)), pytest.raises(CorruptObjectError):
