@@ -33,7 +33,7 @@ START_TIMEOUT_S = 60.0
 
 @dataclass(slots=True, eq=False)
 class Function:
-    """A cache function as the pool knows it; `silent` is set while it misses keep-alive pings."""
+    """A cache function as the pool knows it; `silent` is set while it misses pings, `gone` when it was given up."""
 
     number: int
     name: str
@@ -42,6 +42,7 @@ class Function:
     capacity_bytes: int
     pid: int
     silent: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
 
 
@@ -152,8 +153,11 @@ class FunctionPool:
             if function is None or incarnation not in (None, function.incarnation):
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
-                more = {} if incarnation is None else {"incarnation": incarnation}
-                reply = await self._send(function.address, what, {**message, **more})
+                if incarnation is None:
+                    reply = await self._send(function.address, what, message)
+                else:
+                    message["incarnation"] = incarnation
+                    reply = await self._send_while_there(function, what, message)
                 break
             except (OSError, ValueError) as error:  # tornado: ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
@@ -173,6 +177,19 @@ class FunctionPool:
         reply: dict[str, Any] = await handler(what=what, **message)
         return reply
 
+    async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a message that loses its meaning when the function is given up, even if it comes back."""
+        sending = asyncio.ensure_future(self._send(function.address, what, message))
+        gone = asyncio.ensure_future(function.gone.wait())
+        try:
+            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
+            return sending.result()
+        finally:
+            sending.cancel()
+            gone.cancel()
+
     async def _workers(self) -> dict[str, Any]:
         identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
         workers: dict[str, Any] = identity["workers"]
@@ -187,6 +204,7 @@ class FunctionPool:
     def _bury(self, function: Function) -> None:
         if self.functions.get(function.number) is function:
             del self.functions[function.number]
+            function.gone.set()
             self._lost(function)
 
     async def _watch(self) -> None:

@@ -108,3 +108,16 @@ def test_a_store_with_a_hung_function_closes(open_store: Any) -> None:
     store.ingest(4, make_round(4))
     store.close()
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_was_on_its_way_to_a_hung_function_does_not_hold_up_the_store(open_store: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 3))
+    store.request("clustering", round=1, k=2)
+    store.flush()
+    name = holder_of(store, 2)
+    with hung(store, name):
+        fill(store, range(3, 7))  # some of it is loaded into the hung one
+        wait_until(lambda: bool(events(store, FunctionLost)))
+        store.flush()  # given up, it is no longer among the silent; what was sent to it is given up too
+        assert store.request("clustering", round=6, k=2).value.k == 2
