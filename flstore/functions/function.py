@@ -124,6 +124,7 @@ class CacheFunction(WorkerPlugin):
         """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
         if renew:
             self.incarnation = uuid.uuid4().hex
+            await self.memory.look_again()  # loads for the time before that wait for room must not enter any more
         entries = self.memory.entries.values()
         return {
             "incarnation": self.incarnation,
@@ -135,8 +136,8 @@ class CacheFunction(WorkerPlugin):
             raise FunctionLostError("the message was meant for an earlier incarnation of this cache function")
 
     async def _enter(self, key: Key, value: Any, size_bytes: int, generation: int, incarnation: str) -> None:
+        await self.memory.insert(key, value, size_bytes, generation, valid=lambda: incarnation == self.incarnation)
         self._check(incarnation)
-        await self.memory.insert(key, value, size_bytes, generation)
 
     async def _put(self, keys: Any, generation: int, incarnation: str, data: list[Any]) -> dict[str, Any]:
         """Take objects that arrive with the message."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +54,10 @@ class FunctionMemory:
         self.capacity_bytes = cache_bytes(self.memory_bytes)
         self._room = asyncio.Condition()
 
-    async def insert(self, key: Key, value: Any, size_bytes: int, generation: int) -> bool:
-        """Put an object into the cache; False when it was dropped meanwhile by a later decision.
+    async def insert(
+        self, key: Key, value: Any, size_bytes: int, generation: int, valid: Callable[[], bool] = lambda: True
+    ) -> bool:
+        """Put an object into the cache; False when it was dropped meanwhile, or is not `valid` any more.
 
         Raises
         ------
@@ -67,13 +69,14 @@ class FunctionMemory:
         async with self._room:
             try:
                 await asyncio.wait_for(
-                    self._room.wait_for(lambda: self._may_enter(key, size_bytes, generation)), self.wait_s
+                    self._room.wait_for(lambda: not valid() or self._may_enter(key, size_bytes, generation)),
+                    self.wait_s,
                 )
             except TimeoutError:
                 raise CapacityError(
                     f"no room for {key}: {size_bytes} bytes, and {self.used_bytes} of {self.capacity_bytes} are in use"
                 ) from None
-            if self.tombstones.get(key, -1) >= generation:
+            if not valid() or self.tombstones.get(key, -1) >= generation:
                 return False
             old = self.entries.get(key)
             if old is not None:
@@ -147,6 +150,11 @@ class FunctionMemory:
                     )
                 await self._room.wait()
             self.scratch_bytes += size_bytes
+
+    async def look_again(self) -> None:
+        """Wake those who wait, because what is valid has changed."""
+        async with self._room:
+            self._room.notify_all()
 
     async def release(self, size_bytes: int) -> None:
         """Give scratch space back."""

@@ -119,3 +119,18 @@ def test_scratch_space_is_waited_for_and_never_promised_in_vain() -> None:
             await memory.reserve(400)
 
     run(check())
+
+
+def test_a_load_that_is_not_valid_any_more_stops_waiting_and_stays_out() -> None:
+    async def check() -> None:
+        memory = FunctionMemory(1000)
+        await memory.insert(key("a"), "A", 700, 1)
+        valid = True
+        waiting = asyncio.ensure_future(memory.insert(key("b"), "B", 700, 2, lambda: valid))
+        await asyncio.sleep(0)
+        valid = False
+        await memory.drop([key("a")], 1)
+        assert not await waiting
+        assert (memory.used_bytes, memory.entries) == (0, {})
+
+    run(check())
