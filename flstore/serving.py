@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
-from flstore.errors import FLStoreError, FunctionLostError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
+from flstore.errors import (
+    CapacityError,
+    FLStoreError,
+    FunctionLostError,
+    RequestTimeoutError,
+    StoreClosedError,
+    UpdateNotFoundError,
+)
 from flstore.functions import wire
 from flstore.moves import Moves, sendable
 from flstore.results import Question
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
 MEMBER_TIMEOUT_S = 30.0
 """How long a request waits for a function to come back when none is alive."""
 ATTEMPTS = 4
+PAUSE_S = 0.02
+"""Between looks for a function: whatever happens, others get a turn on the event loop."""
 
 
 class Serving:
@@ -92,37 +101,61 @@ class Serving:
 
         A silent function may only be busy, so its answer is still awaited: the first one counts.
         """
-        lost: Exception = FunctionLostError(f"no cache function was alive for {MEMBER_TIMEOUT_S:.0f} seconds")
-        running: dict[asyncio.Task[Any], int] = {}
-        silent: set[int] = set()
+        lost: Exception = FunctionLostError(f"no cache function answered for {MEMBER_TIMEOUT_S:.0f} seconds")
+        running: dict[asyncio.Task[Any], Run] = {}
+        full: set[int] = set()
         tries = 0
+        if self._pool.silent() & _involved(run):
+            run = self._reroute(event, full)
         try:
             while True:
-                if run.function >= 0 and run.function not in running.values():
+                if run.function >= 0 and run.function not in {r.function for r in running.values()}:
                     tries += 1
-                    running[asyncio.ensure_future(self._run_on(question, run))] = run.function
-                elif not running and not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
-                    raise lost
-                finished = await self._race(running, silent)
+                    running[asyncio.ensure_future(self._run_on(question, run))] = run
+                elif not running:
+                    if not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
+                        raise lost
+                    await asyncio.sleep(PAUSE_S)
+                finished, at = await self._race(running)
                 if finished is not None:
                     error = finished.exception()
                     if error is None:
                         return finished.result()
                     lost = cast(Exception, error)
-                    if not isinstance(error, FunctionLostError) or tries >= ATTEMPTS:
+                    if isinstance(error, CapacityError) and running:
+                        full.add(at)
+                    elif not isinstance(error, FunctionLostError) or (tries >= ATTEMPTS and not running):
                         raise error
-                with self._lock:
-                    run = reroute(self._state, event, avoid=frozenset(silent))
+                self._withdraw(running)
+                if not running:
+                    full.clear()
+                run = self._reroute(event, full)
         finally:
             for task in running:
                 task.cancel()
 
-    async def _race(self, running: dict[asyncio.Task[Any], int], silent: set[int]) -> asyncio.Task[Any] | None:
-        """Wait until an attempt ends (and take it out), or until another function falls silent (None)."""
-        functions = {number: self._pool.functions.get(number) for number in running.values() if number not in silent}
-        watches = {asyncio.ensure_future(f.silent.wait()): n for n, f in functions.items() if f is not None}
+    def _reroute(self, event: Requested, full: set[int]) -> Run:
+        with self._lock:
+            return reroute(self._state, event, avoid=self._pool.silent() | full)
+
+    def _withdraw(self, running: dict[asyncio.Task[Any], Run]) -> None:
+        """Give up attempts that wait for data from a function that fell silent; they are planned anew without it."""
+        silent = self._pool.silent()
+        for task, run in list(running.items()):
+            if run.function not in silent and _involved(run) & silent:
+                del running[task]
+                task.cancel()
+
+    async def _race(self, running: dict[asyncio.Task[Any], Run]) -> tuple[asyncio.Task[Any] | None, int]:
+        """Wait until an attempt ends (and take it out), or until a plan may be better (None)."""
         if not running:
-            return None
+            return None, -1
+        silent = self._pool.silent()
+        waited = {n for run in running.values() for n in _involved(run)} - silent
+        functions = [f for n in waited if (f := self._pool.functions.get(n)) is not None]
+        watches: list[asyncio.Future[Any]] = [asyncio.ensure_future(f.silent.wait()) for f in functions]
+        if all(run.function in silent for run in running.values()):
+            watches.append(asyncio.ensure_future(self._pool.change()))
         try:
             await asyncio.wait([*running, *watches], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -130,10 +163,8 @@ class Serving:
                 watch.cancel()
         for task in running:
             if task.done():
-                del running[task]
-                return task
-        silent.update(number for watch, number in watches.items() if watch.done() and not watch.cancelled())
-        return None
+                return task, running.pop(task).function
+        return None, -1
 
     async def _run_on(self, question: Question, run: Run) -> Any:
         record = question.record
@@ -191,7 +222,8 @@ class Serving:
         extra: dict[Key, Any] = {}
         for number, part in run.held:
             function = self._pool.functions.get(number)
-            peer = "" if number == run.function else function.address if function is not None else None
+            answers = function is not None and not function.silent.is_set()
+            peer = "" if number == run.function else function.address if function is not None and answers else None
             objects += self._located(part, peer)
         for part in run.missing:
             objects += self._located(part, None)
@@ -210,3 +242,8 @@ class Serving:
 
     def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
         return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
+
+
+def _involved(run: Run) -> set[int]:
+    """The functions that an attempt waits for: the one that runs it, and those that it fetches from."""
+    return {run.function, *(number for number, _ in run.held)} - {-1}

@@ -7,7 +7,7 @@ import numpy as np
 from flstore.engine.room import await_room, load, release, subset
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, distinct
-from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ingested, KeySet, LoadFailed
+from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ingested, KeySet, Kind, LoadFailed
 
 
 def refresh(state: State, event: Ingested) -> list[Action]:
@@ -70,7 +70,7 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
             here = sizes[at : at + len(rows)]
             at += len(rows)
             adopt = np.zeros(len(rows), dtype=np.bool_)
-            if table is not None:
+            if table is not None and slot[1] is not Kind.METADATA:  # which may have changed meanwhile
                 adopt = (rows >= 0) & (table.wants[rows] > 0) & (table.function[rows] == NOWHERE)
                 adopt &= table.sizes[rows] == here
                 kept = rows[adopt]

@@ -31,6 +31,8 @@ from flstore.workloads.base import Inputs, Scope
 IO_THREADS = 4
 PREFETCH_THREADS = 2
 PEER_TIMEOUT_S = 1.0
+PEER_BYTES_PER_S = 10e6
+"""A peer slower than this may hang; the persistent store is asked instead."""
 SHARE_OF_WORKER = 0.6
 
 
@@ -208,7 +210,7 @@ class CacheFunction(WorkerPlugin):
         """Pin what is here; pull the rest from where the order says into scratch space."""
         sent = {wire.key_of(v): b for v, b in zip(order["extra"], extra, strict=True)}
         found = _Gathered({}, [])
-        to_fetch: list[tuple[Key, str | None]] = []
+        to_fetch: list[tuple[Key, int, str | None]] = []
         absent = []
         size = 0
         for values, size_bytes, peer in order["objects"]:
@@ -220,15 +222,15 @@ class CacheFunction(WorkerPlugin):
                 continue
             if peer == "":  # the engine thought that it is here
                 absent.append(key)
-            to_fetch.append((key, peer or None))
+            to_fetch.append((key, size_bytes, peer or None))
             size += size_bytes
         found.absent = tuple(absent)
         try:
             if to_fetch:
                 await self.memory.reserve(size)
                 found.scratch_bytes = size
-                values_ = await asyncio.gather(*(self._pull(key, peer, sent.get(key)) for key, peer in to_fetch))
-                for (key, _), (value, n) in zip(to_fetch, values_, strict=True):
+                values_ = await asyncio.gather(*(self._pull(key, n, peer, sent.get(key)) for key, n, peer in to_fetch))
+                for (key, *_), (value, n) in zip(to_fetch, values_, strict=True):
                     found.data[key] = value
                     found.bytes_moved += n
         except BaseException:
@@ -238,13 +240,14 @@ class CacheFunction(WorkerPlugin):
             raise
         return found
 
-    async def _pull(self, key: Key, peer: str | None, sent: Any) -> tuple[Any, int]:
+    async def _pull(self, key: Key, size_bytes: int, peer: str | None, sent: Any) -> tuple[Any, int]:
         if sent is not None:
             return await self._in_io(_take, key, sent)
         if peer is not None:
             try:
                 handler = getattr((await self._peers())(peer), handler_name(self.namespace))
-                reply = await handler(what="get", keys=wire.pack([wire.key_values(key)]))
+                asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
+                reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
                 if reply["status"] == "OK" and reply["data"][0] is not None:
                     return await self._in_io(_take, key, reply["data"][0])
             except (OSError, ValueError):

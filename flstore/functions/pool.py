@@ -153,12 +153,11 @@ class FunctionPool:
             if function is None or incarnation not in (None, function.incarnation):
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
-                if incarnation is None:
-                    reply = await self._send(function.address, what, message)
-                else:
-                    message["incarnation"] = incarnation
-                    reply = await self._send_while_there(function, what, message)
+                more = {} if incarnation is None else {"incarnation": incarnation}
+                reply = await self._send_while_there(function, what, {**message, **more})
                 break
+            except FunctionLostError:
+                raise
             except (OSError, ValueError) as error:  # tornado: ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
                 if not await self._is_listed(function):
@@ -204,6 +203,7 @@ class FunctionPool:
     def _bury(self, function: Function) -> None:
         if self.functions.get(function.number) is function:
             del self.functions[function.number]
+            function.silent.set()
             function.gone.set()
             self._lost(function)
 
@@ -258,7 +258,9 @@ class FunctionPool:
             try:
                 await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
                 function.heard_s = self.loop.time()
-                function.silent.clear()
+                if function.silent.is_set():
+                    function.silent.clear()
+                    self._members_changed.set()
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()
@@ -273,16 +275,20 @@ class FunctionPool:
         return frozenset(number for number, function in list(self.functions.items()) if function.silent.is_set())
 
     async def wait_for_member(self, timeout: float) -> bool:
-        """Wait until a function is alive; False when none came in time."""
+        """Wait until a function answers; False when none did in time."""
         deadline = self.loop.time() + timeout
-        while not self.functions:
-            self._members_changed.clear()
+        while not self.functions.keys() - self.silent():
             left = deadline - self.loop.time()
             if left <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._members_changed.wait(), left)
+                await asyncio.wait_for(self.change(), left)
         return True
+
+    async def change(self) -> None:
+        """Wait until a function joins, or one that was silent answers again."""
+        self._members_changed.clear()
+        await self._members_changed.wait()
 
 
 def send_buffer(buffer: Any) -> Any:
