@@ -169,6 +169,6 @@ class Moves:
 
 def sendable(key: Key, value: Any) -> Any:
     """A buffer or metadata row as it travels."""
-    from flstore.functions.pool import send_buffer
+    from flstore.functions.function import send_buffer
 
     return wire.pack(value) if key.kind is Kind.METADATA else send_buffer(value)

@@ -80,6 +80,7 @@ class FLStore(System):
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
+        self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
         super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
         self._log = EventLog(self._header(), list(self._initial))
@@ -198,10 +199,9 @@ class FLStore(System):
     def _header(self) -> dict[str, Any]:
         from flstore import __version__
 
-        options = {k: v for k, v in vars(self._policy).items() if not k.startswith("_")}
         return {
             "flstore": __version__, "python": platform.python_version(), "job": self.job, "policy": self._policy.name,
-            "policy_options": options, "memory_bytes": self._memory_bytes,
+            "policy_options": self._policy_options, "memory_bytes": self._memory_bytes,
         }  # fmt: skip
 
     def _handle(

@@ -278,8 +278,13 @@ def _take(key: Key, buffer: Any) -> tuple[Any, int]:
     return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
 
 
+def send_buffer(buffer: Any) -> Any:
+    """A buffer as Dask sends it without a copy."""
+    return to_serialize(memoryview(buffer))
+
+
 def _give(value: Any) -> Any:
-    return to_serialize(value.buffer) if isinstance(value, codec.ClientUpdate) else wire.pack(value)
+    return send_buffer(value.buffer) if isinstance(value, codec.ClientUpdate) else wire.pack(value)
 
 
 def _compute(path: str, params: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float]:

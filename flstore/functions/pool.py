@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import uuid
 import warnings
 from collections.abc import Callable, Coroutine
@@ -13,11 +14,12 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 from distributed.core import ConnectionPool
-from distributed.protocol import to_serialize
 
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+
+_log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_S = 0.02
@@ -210,8 +212,12 @@ class FunctionPool:
     async def _watch(self) -> None:
         while not self._closing:
             await asyncio.sleep(WATCH_PERIOD_S)
-            with contextlib.suppress(OSError):
+            try:
                 await self._look()
+            except OSError:
+                continue  # the scheduler does not answer at the moment
+            except Exception:  # whatever it is, those who come and go must be noticed again
+                _log.exception("could not compare the cluster's workers with the functions")
 
     async def _look(self) -> None:
         """Compare the scheduler's workers with the functions that we know."""
@@ -289,8 +295,3 @@ class FunctionPool:
         """Wait until a function joins, or one that was silent answers again."""
         self._members_changed.clear()
         await self._members_changed.wait()
-
-
-def send_buffer(buffer: Any) -> Any:
-    """A buffer as Dask sends it without a copy."""
-    return to_serialize(memoryview(buffer))

@@ -121,3 +121,34 @@ def test_what_was_on_its_way_to_a_hung_function_does_not_hold_up_the_store(open_
         wait_until(lambda: bool(events(store, FunctionLost)))
         store.flush()  # given up, it is no longer among the silent; what was sent to it is given up too
         assert store.request("clustering", round=6, k=2).value.k == 2
+
+
+def test_a_function_that_hangs_and_then_dies_is_replaced(open_store: Any) -> None:
+    store = open_store(functions=1, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 3))
+    store.request("clustering", round=1, k=2)
+    store.flush()
+    (function,) = store._pool.functions.values()
+    process = psutil.Process(function.pid)
+    process.send_signal(signal.SIGSTOP)
+    waiting = store.submit("clustering", round=1, k=2)
+    wait_until(lambda: bool(store._pool.silent()) or bool(events(store, FunctionLost)))
+    process.kill()
+    assert waiting.result(60).value.k == 2
+    assert store.request("clustering", round=2, k=2, deadline_s=60).value.k == 2
+
+
+def test_metadata_that_changed_while_its_function_hung_is_not_answered_from_there(open_store: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 3))
+    store.ingest(2, {}, metadata={"c1": {"accuracy": 0.5}})
+    store.flush()
+    (name,) = {n for n, keys in store.inventory().items() if any(k.kind == 2 for k in keys)}
+    with hung(store, name):
+        wait_until(lambda: bool(events(store, FunctionLost)))
+        store.ingest(2, {}, metadata={"c1": {"accuracy": 0.7}})
+        store.flush()
+    wait_until(lambda: len(events(store, FunctionJoined)) == 3)
+    store.flush()
+    frame = store.request("hyperparameters").value.frame()
+    assert frame.loc[(2, "c1"), "accuracy"] == 0.7
