@@ -322,7 +322,7 @@ class FLStore(System):
         self._moves.wait(stop=lambda: self._closed)
 
     def inventory(self) -> dict[str, list[Key]]:
-        """What each living function holds, asked of the functions themselves (not of the index)."""
+        """What each function holds, asked of the functions themselves (not of the index); waits for silent ones."""
         self._check_open()
 
         async def ask() -> dict[str, list[Key]]:

@@ -179,7 +179,7 @@ class FunctionPool:
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a message that loses its meaning when the function is given up, even if it comes back."""
+        """Send a message, and stop waiting for the reply when the function is given up, even if it comes back."""
         sending = asyncio.ensure_future(self._send(function.address, what, message))
         gone = asyncio.ensure_future(function.gone.wait())
         try:
