@@ -170,7 +170,7 @@ class Serving:
         record = question.record
         began = self._pool.loop.time()
         with self._lock:
-            awaited_bytes, generations = self._state.loading(part for _, part in run.held)
+            awaited_bytes, generations = self._state.loading(run.held)
         await self._moves.wait_for(generations)
         waited_s = self._pool.loop.time() - began
         function = self._pool.functions.get(run.function)

@@ -215,7 +215,7 @@ class FLStore(System):
                 return actions
             needed: set[int] = set()
             if actions and isinstance(actions[-1], Run):
-                _, needed = self._state.loading(part for _, part in actions[-1].held)
+                _, needed = self._state.loading(actions[-1].held)
             for action in actions:
                 if isinstance(action, Load | Drop):
                     prefetch = question is not None and isinstance(action, Load) and action.generation not in needed

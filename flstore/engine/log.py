@@ -21,9 +21,11 @@ from flstore.engine.state import State
 from flstore.errors import InvalidParameterError
 from flstore.types import (
     Action,
+    Demand,
     Drop,
     Event,
     FunctionJoined,
+    FunctionLeaving,
     FunctionLost,
     Ingested,
     KeySet,
@@ -102,7 +104,7 @@ class EventLog:
 
     def start(self, *, instant: bool = False) -> State:
         """The state before the first event."""
-        state = State(instant=instant)
+        state = State(instant=instant, replicas=self.header.get("replicas", 0))
         for event in self.initial:
             state.register(event.keys, event.sizes)
         return state
@@ -191,6 +193,10 @@ def _event_values(event: Event) -> list[Any]:
             return ["joined", function, capacity, incarnation, [[k.canonical(), s.tolist()] for k, s in holds]]
         case FunctionLost(function, incarnation):
             return ["lost", function, incarnation]
+        case FunctionLeaving(function):
+            return ["leaving", function]
+        case Demand(keys, copies):
+            return ["demand", keys.canonical(), copies]
     raise TypeError(f"not an event: {event!r}")
 
 
@@ -212,6 +218,10 @@ def _event(values: list[Any]) -> Event:
             return FunctionJoined(rest[0], rest[1], rest[2], holds)
         case "lost":
             return FunctionLost(*rest)
+        case "leaving":
+            return FunctionLeaving(*rest)
+        case "demand":
+            return Demand(_key_set(rest[0]), rest[1])
     raise ValueError(f"unknown event {name!r}")
 
 
