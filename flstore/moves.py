@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flstore.catalogue import Catalogue
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where else the objects of a load are: addresses of functions by key, and the loads that put them there."""
+
+    peers: Mapping[Key, str]
+    generations: frozenset[int]
+
+
 class Moves:
     """Loads and drops on their way.
 
@@ -28,13 +37,22 @@ class Moves:
         Where they go.
     catalogue : Catalogue
         For the names of keys.
+    not_durable : callable
+        The bytes of an object that the persistent store may not have yet, or None.
     report : callable
         Takes the events ``Loaded`` and ``LoadFailed`` that a load ends with.
     """
 
-    def __init__(self, pool: FunctionPool, catalogue: Catalogue, report: Callable[[Event], Any]) -> None:
+    def __init__(
+        self,
+        pool: FunctionPool,
+        catalogue: Catalogue,
+        not_durable: Callable[[Key], Any],
+        report: Callable[[Event], Any],
+    ) -> None:
         self._pool = pool
         self._catalogue = catalogue
+        self._not_durable = not_durable
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
         self._held_back: dict[int, asyncio.Event] = {}
@@ -42,7 +60,12 @@ class Moves:
         self._idle = threading.Condition()
 
     def start(
-        self, action: Load | Drop, incarnation: str, at_hand: Mapping[Key, Any], after: Future[Any] | None = None
+        self,
+        action: Load | Drop,
+        incarnation: str,
+        at_hand: Mapping[Key, Any],
+        after: Future[Any] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """Begin a load or drop on the event loop. To be called in the order of the decisions.
 
@@ -56,6 +79,8 @@ class Moves:
             Objects that are sent from here (just ingested, or not durable yet); the function fetches the others itself.
         after : Future, optional
             A prefetch waits for the request that caused it, so as not to compete with it; until somebody needs it.
+        origin : Origin, optional
+            Other functions that hold the objects: what they give need not come from the persistent store.
         """
         keys = self._catalogue.keys(action.keys)
         with self._idle:
@@ -63,7 +88,7 @@ class Moves:
 
         def begin() -> None:
             go = self._hold_back(action, after) if after is not None else None
-            task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go))
+            task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go, origin))
             if isinstance(action, Load):
                 self._loads[action.generation] = task
             task.add_done_callback(lambda _: self._ended(action))
@@ -119,6 +144,7 @@ class Moves:
         keys: list[Key],
         at_hand: Mapping[Key, Any],
         go: asyncio.Event | None,
+        origin: Origin | None,
     ) -> None:
         if go is not None:
             await go.wait()
@@ -126,7 +152,11 @@ class Moves:
             if isinstance(action, Drop):
                 await self._call(action, incarnation, "drop", keys)
                 return
-            failed = await self._load(action, incarnation, keys, at_hand, background=go is not None)
+            wanted = keys
+            if origin is not None:
+                wanted = await self._copy(action, incarnation, keys, origin)
+                at_hand = {key: value for key in wanted if (value := self._not_durable(key)) is not None}
+            failed = await self._load(action, incarnation, wanted, at_hand, background=go is not None)
         except FunctionLostError:
             return  # the engine hears of it as FunctionLost, and decides anew
         except FLStoreError as error:
@@ -141,6 +171,16 @@ class Moves:
                 self._report(LoadFailed(action.function, part, reasons, action.generation))
         if len(failed) < len(keys):
             self._report(Loaded(action.function, action.keys, action.generation))
+
+    async def _copy(self, action: Load, incarnation: str, keys: list[Key], origin: Origin) -> list[Key]:
+        """Let the function fetch from other functions, once these have it; returns what they could not give."""
+        loads = [self._loads[g] for g in origin.generations if g in self._loads and g != action.generation]
+        if loads:
+            await asyncio.wait(loads)
+        peers = [origin.peers.get(key) for key in keys]
+        sizes = [self._catalogue.size(key) for key in keys]
+        reply = await self._call(action, incarnation, "copy", keys, peers=wire.pack(peers), sizes=wire.pack(sizes))
+        return [wire.key_of(values) for values in wire.unpack(reply["absent"])]
 
     async def _load(
         self, action: Load, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, cast
 
 from flstore import workloads
@@ -19,6 +22,7 @@ from flstore.errors import (
     UpdateNotFoundError,
 )
 from flstore.functions import wire
+from flstore.heat import Heat
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
@@ -65,6 +69,9 @@ class Serving:
         self._moves = moves
         self._not_durable = not_durable
         self._report = report
+        self._busy: Counter[int] = Counter()
+        self._idle = threading.Condition()
+        self._heat = Heat(self._state, report)
         self._open: set[Question] = set()
         self._abandoned = False
 
@@ -83,8 +90,16 @@ class Serving:
         for question in list(self._open):
             question.fail(StoreClosedError("the store was closed before the request was answered"))
 
+    def drain(self, functions: Collection[int], timeout: float) -> None:
+        """Wait until no request runs on these functions, at most so many seconds. From any thread but the loop's."""
+        end = time.monotonic() + timeout
+        with self._idle:
+            while any(self._busy[f] for f in functions) and (left := end - time.monotonic()) > 0:
+                self._idle.wait(left)
+
     async def _to_its_end(self, question: Question, event: Requested, run: Run) -> None:
         try:
+            self._heat.begin(event)
             value = await asyncio.wait_for(self._try_functions(question, event, run), question.left_s)
         except TimeoutError as error:
             late = RequestTimeoutError(
@@ -95,6 +110,8 @@ class Serving:
             question.fail(error)
         else:
             question.finish(value)
+        finally:
+            self._heat.end(event)
 
     async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
         """Send the request; when its function goes away or falls silent, to the next best one too.
@@ -105,7 +122,7 @@ class Serving:
         running: dict[asyncio.Task[Any], Run] = {}
         full: set[int] = set()
         tries = 0
-        if self._pool.silent() & _involved(run):
+        if self._state.copied or self._pool.silent() & _involved(run):
             run = self._reroute(event, full)
         try:
             while True:
@@ -136,7 +153,7 @@ class Serving:
 
     def _reroute(self, event: Requested, full: set[int]) -> Run:
         with self._lock:
-            return reroute(self._state, event, avoid=self._pool.silent() | full)
+            return reroute(self._state, event, avoid=self._pool.silent() | full, busy=self._busy)
 
     def _withdraw(self, running: dict[asyncio.Task[Any], Run]) -> None:
         """Give up attempts that wait for data from a function that fell silent; they are planned anew without it."""
@@ -177,7 +194,13 @@ class Serving:
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         record.functions.append(function.name)
-        reply = await self._send(question, run)
+        self._busy[run.function] += 1
+        try:
+            reply = await self._send(question, run)
+        finally:
+            with self._idle:
+                self._busy[run.function] -= 1
+                self._idle.notify_all()
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
         record.queue_s = reply["queue_s"]
@@ -210,7 +233,7 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                if self._state.where(part)[0] == run.function:
+                if self._state.holds(run.function, part)[0]:
                     self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
 
     def _order(self, question: Question, run: Run, everything: bool) -> tuple[bytes, list[Any]]:

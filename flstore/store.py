@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flstore import policies
+from flstore.elasticity import Elasticity
 from flstore.engine import EventLog, step
-from flstore.errors import CapacityError, InvalidParameterError, PolicyError
+from flstore.errors import CapacityError, FunctionLostError, InvalidParameterError, PolicyError
 from flstore.functions import wire
-from flstore.moves import Moves
+from flstore.moves import Moves, Origin
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
@@ -36,6 +37,7 @@ from flstore.types import (
     Load,
     Requested,
     Run,
+    Source,
 )
 
 if TYPE_CHECKING:
@@ -74,15 +76,20 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        replicas: int = 0,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
+            raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
-        super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
+        super().__init__(
+            root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync, replicas=replicas
+        )
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool(
@@ -93,8 +100,9 @@ class FLStore(System):
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
             )
-            self._moves = Moves(self._pool, self._catalogue, self._note)
+            self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._note)
             self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
+            self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
         except BaseException:
             self._closed = True
@@ -130,7 +138,9 @@ class FLStore(System):
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
-            function that does not answer for so long is routed around until it does; default 2 s).
+            function that does not answer for so long is routed around until it does; default 2 s), ``replicas`` (copies
+            of what is in memory on as many other functions, so that a lost function costs no data in memory, and
+            requests spread; default 0).
         """
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
@@ -202,6 +212,7 @@ class FLStore(System):
         return {
             "flstore": __version__, "python": platform.python_version(), "job": self.job, "policy": self._policy.name,
             "policy_options": self._policy_options, "memory_bytes": self._memory_bytes,
+            "replicas": self._state.replicas,
         }  # fmt: skip
 
     def _handle(
@@ -227,10 +238,25 @@ class FLStore(System):
         if function is None:
             return
         at_hand: dict[Key, Any] = {}
-        if isinstance(action, Load):
+        origin = None
+        if isinstance(action, Load) and action.source is Source.PEER:
+            origin = self._origin(action)
+        elif isinstance(action, Load):
             found = ((key, values.get(key, self._not_durable(key))) for key in self._catalogue.keys(action.keys))
             at_hand = {key: value for key, value in found if value is not None}
-        self._moves.start(action, function.incarnation, at_hand, after)
+        self._moves.start(action, function.incarnation, at_hand, after, origin)
+
+    def _origin(self, action: Load) -> Origin:
+        """Which other functions hold what shall be copied, and which loads have to be done before."""
+        peers: dict[Key, str] = {}
+        held: list[tuple[int, KeySet]] = []
+        for number, function in list(self._pool.functions.items()):
+            if number != action.function:
+                there = self._state.holds(number, action.keys).tolist()
+                keys = [k for k, holds in zip(self._catalogue.keys(action.keys), there, strict=True) if holds]
+                peers.update({key: function.address for key in keys if key not in peers})
+                held.append((number, action.keys))
+        return Origin(peers, frozenset(self._state.loading(held)[1]))
 
     def _not_durable(self, key: Key) -> Any:
         """The bytes of an object that the persistent store may not have yet, or None."""
@@ -304,7 +330,7 @@ class FLStore(System):
         for part in event.keys:
             for (job, kind, round), table, clients, rows in self._state.resolve(part):
                 if table is not None:
-                    here = clients[(rows >= 0) & table.ready[rows]]
+                    here = clients[(rows >= 0) & table.any_ready(rows)]
                     if len(here):
                         ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
         return ready
@@ -321,6 +347,27 @@ class FLStore(System):
         super().flush()
         self._moves.wait(stop=lambda: self._closed)
 
+    def scale(self, functions: int) -> None:
+        """Have so many cache functions from now on; returns when they have come or gone.
+
+        Before a function is taken away, what it holds is copied to others as far as they have room, and the requests
+        that run on it end. New functions fill up as training and requests go on.
+
+        Parameters
+        ----------
+        functions : int
+            How many, at least 1.
+
+        Raises
+        ------
+        InvalidParameterError
+            Not a number of functions.
+        ClusterError
+            The cluster belongs to somebody else (:meth:`connect`), or it did not get there in time.
+        """
+        self._check_open()
+        self._elasticity.scale(functions)
+
     def inventory(self) -> dict[str, list[Key]]:
         """What each function holds, asked of the functions themselves (not of the index); waits for silent ones."""
         self._check_open()
@@ -328,7 +375,10 @@ class FLStore(System):
         async def ask() -> dict[str, list[Key]]:
             found = {}
             for number, function in list(self._pool.functions.items()):
-                reply = await self._pool.call(number, "inventory", renew=False)
+                try:
+                    reply = await self._pool.call(number, "inventory", renew=False)
+                except FunctionLostError:
+                    continue  # it holds nothing any more
                 found[function.name] = sorted(wire.key_of(values) for values, _, _ in wire.unpack(reply["held"]))
             return found
 

@@ -52,6 +52,8 @@ class System(ABC):
         Bytes that may wait to be written before an ingest blocks.
     fsync : bool
         Make local writes survive a loss of power.
+    replicas : int
+        Copies in memory of what is held in memory, on other functions.
     """
 
     name: ClassVar[str]
@@ -64,10 +66,11 @@ class System(ABC):
         storage_options: Mapping[str, Any] | None = None,
         write_buffer: int = 1 << 30,
         fsync: bool = False,
+        replicas: int = 0,
     ) -> None:
         encode_id("job", job)
         self.job = job
-        self._state = State()
+        self._state = State(replicas=replicas)
         self._catalogue = Catalogue(job, self._state)
         self._lock = self._catalogue.lock
         self._objects = ObjectStore(str(root), storage_options, fsync=fsync)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flstore.engine.placement import place
+from flstore.engine.placement import companions, place
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
 from flstore.engine.wants import Slot
@@ -251,7 +251,7 @@ def _add_copies(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> 
         kinds.setdefault(tuple(sorted(f for f in column if f != NOWHERE)), []).append(i)
     for holding, members in kinds.items():
         part = rows[members]
-        placed = place(state, table.sizes[part], _beside(table), avoid=holding)
+        placed = place(state, table.sizes[part], _beside(state, slot), avoid=holding)
         for f in distinct(placed[placed != NOWHERE]):
             copied = part[placed == f]
             state.generation += 1
@@ -261,10 +261,13 @@ def _add_copies(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> 
     return actions
 
 
-def _beside(table: RoundTable) -> int:
-    """The function with most copies of this table, or ``NOWHERE``."""
+def _beside(state: State, slot: Slot) -> int:
+    """The function with most copies of what is read together with this slot, or ``NOWHERE``."""
     held: dict[int, int] = {}
-    for layer in table.copies:
-        for f in distinct(layer.function[layer.function != NOWHERE]):
-            held[f] = held.get(f, 0) + int(table.sizes[layer.function == f].sum())
+    for other in companions(slot):
+        table = state.table(other)
+        for layer in table.copies if table is not None else ():
+            for f in distinct(layer.function[layer.function != NOWHERE]):
+                assert table is not None
+                held[f] = held.get(f, 0) + int(table.sizes[layer.function == f].sum())
     return max(held, key=lambda f: (held[f], -f), default=NOWHERE)

@@ -26,8 +26,16 @@ def home(state: State, slot: Slot, group: Group, row: int) -> int:
         return _fullest(state, near)
     if group is Group.CLIENT and kind is Kind.UPDATE:
         return _client_home(state, slot, row)
+    return _fullest(state, companions(slot))
+
+
+def companions(slot: Slot) -> list[Slot]:
+    """A round's updates and the aggregate that they started from; for metadata nothing but itself."""
+    job, kind, round = slot
+    if kind is Kind.METADATA:
+        return [slot]
     start = round + 1 if kind is Kind.AGGREGATE else round
-    return _fullest(state, [(job, Kind.UPDATE, start), (job, Kind.AGGREGATE, start - 1)])
+    return [(job, Kind.UPDATE, start), (job, Kind.AGGREGATE, start - 1)]
 
 
 def place(state: State, sizes: IntArray, near: int, avoid: Iterable[int] = ()) -> IntArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,6 +53,24 @@ def start_local(functions: int, processes: bool) -> tuple[Client, LocalCluster]:
     except BaseException:
         cluster.close()
         raise
+
+
+async def resize(cluster: LocalCluster, count: int, leaving: Collection[str] = ()) -> None:
+    """Let a cluster of ours have `count` workers, without those at the addresses `leaving`.
+
+    On the cluster's event loop. Workers that closed for good (they lost the scheduler) are started anew.
+    """
+    going = [name for name, worker in cluster.workers.items() if _address(worker) in leaving]
+    with dask.config.set(_DASK):
+        if going:
+            await cluster.scale_down(going)
+        cluster.scale(count)
+        await cluster
+
+
+def _address(worker: Any) -> str:
+    """Of the worker itself: a process of its own is looked after by a nanny, whose address is another."""
+    return str(getattr(worker, "worker_address", None) or worker.address)
 
 
 def join(address: str, security: Security | Mapping[str, str] | None, insecure: bool) -> Client:

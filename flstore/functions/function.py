@@ -21,7 +21,7 @@ from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, tensors
-from flstore.errors import FLStoreError, FunctionLostError
+from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
 from flstore.persistence.values import read, take
@@ -105,8 +105,8 @@ class CacheFunction(WorkerPlugin):
     async def handle(self, what: str, **message: Any) -> dict[str, Any]:
         """Answer one message; errors travel as plain values."""
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
-            "ping": self._ping, "put": self._put, "load": self._load, "drop": self._drop, "get": self._get,
-            "run": self._run, "inventory": self._inventory,
+            "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
+            "get": self._get, "run": self._run, "inventory": self._inventory,
         }  # fmt: skip
         try:
             return {"status": "OK", **await operations[what](**message)}
@@ -168,6 +168,19 @@ class CacheFunction(WorkerPlugin):
 
         results = await asyncio.gather(*(one(key) for key in wanted))
         return {"failed": wire.pack([r for r in results if r is not None])}
+
+    async def _copy(self, keys: Any, peers: Any, sizes: Any, generation: int, incarnation: str) -> dict[str, Any]:
+        """Take objects from other functions into the cache; answers which of them these did not give."""
+        absent = []
+        for values, peer, size_bytes in zip(*map(wire.unpack, (keys, peers, sizes)), strict=True):
+            key = wire.key_of(values)
+            self._check(incarnation)
+            found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
+            if found is None:
+                absent.append(values)
+            else:
+                await self._enter(key, *found, generation, incarnation)
+        return {"absent": wire.pack(absent)}
 
     async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
         self._check(incarnation)
@@ -243,16 +256,21 @@ class CacheFunction(WorkerPlugin):
     async def _pull(self, key: Key, size_bytes: int, peer: str | None, sent: Any) -> tuple[Any, int]:
         if sent is not None:
             return await self._in_io(_take, key, sent)
-        if peer is not None:
-            try:
-                handler = getattr((await self._peers())(peer), handler_name(self.namespace))
-                asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
-                reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
-                if reply["status"] == "OK" and reply["data"][0] is not None:
-                    return await self._in_io(_take, key, reply["data"][0])
-            except (OSError, ValueError):
-                pass  # the peer is gone; the persistent store has everything
-        return await self._in_io(read, self.objects, key)
+        found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
+        return found if found is not None else await self._in_io(read, self.objects, key)
+
+    async def _from_peer(self, key: Key, size_bytes: int, peer: str) -> tuple[Any, int] | None:
+        """An object from another function; None when it does not have it, or does not answer in time."""
+        try:
+            handler = getattr((await self._peers())(peer), handler_name(self.namespace))
+            asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
+            reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
+            if reply["status"] == "OK" and reply["data"][0] is not None:
+                taken: tuple[Any, int] = await self._in_io(_take, key, reply["data"][0])
+                return taken
+        except (OSError, ValueError, CorruptObjectError):
+            pass  # the peer is gone, or its memory is broken; the persistent store has everything
+        return None
 
     async def _peers(self) -> ConnectionPool:
         """Connections to other functions, with a short time-out: the persistent store is always there instead."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import uuid
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import ConnectionPool
 
-from flstore.errors import FunctionLostError
+from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
+from flstore.functions.clusters import resize
 from flstore.functions.function import CacheFunction, handler_name
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ class FunctionPool:
         self._deadline_s = ping_deadline_s
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._wanted = len(cluster.workers) if cluster is not None else 0
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
         self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
@@ -104,6 +106,37 @@ class FunctionPool:
     def sync(self, coroutine: Coroutine[Any, Any, Any], timeout: float = START_TIMEOUT_S) -> Any:
         """Run a coroutine on the pool's event loop and wait for it."""
         return self.submit(coroutine).result(timeout)
+
+    def resize(self, count: int, leaving: Collection[Function] = (), timeout: float = START_TIMEOUT_S) -> None:
+        """Have `count` functions, without those that are `leaving`; returns when they have come and gone.
+
+        Raises
+        ------
+        ClusterError
+            The cluster is not ours, or it did not get there in time.
+        """
+        if self.cluster is None:
+            raise ClusterError(
+                "these functions belong to a Dask cluster that somebody else runs: add or remove its workers there; "
+                "the store uses those that join, and does without those that leave"
+            )
+        self._wanted = count
+        try:
+            self.sync(self._resized(count, leaving), timeout)
+        except TimeoutError:
+            raise ClusterError(
+                f"the cluster has {len(self.functions)} functions, not {count}, after {timeout} s"
+            ) from None
+
+    async def _resized(self, count: int, leaving: Collection[Function]) -> None:
+        assert self.cluster is not None
+        await resize(self.cluster, count, [f.address for f in leaving])
+        while True:
+            with contextlib.suppress(OSError):
+                await self._look()
+            if len(self.functions) == count and not set(leaving) & set(self.functions.values()):
+                return
+            await asyncio.sleep(RETRY_S)
 
     def close(self) -> None:
         """Stop watching, disconnect, stop the cluster."""
@@ -214,6 +247,8 @@ class FunctionPool:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
                 await self._look()
+                if self.cluster is not None and len(self.cluster.workers) < self._wanted:
+                    await resize(self.cluster, self._wanted)  # one closed for good: it had lost the scheduler
             except OSError:
                 continue  # the scheduler does not answer at the moment
             except Exception:  # whatever it is, those who come and go must be noticed again
