@@ -21,7 +21,7 @@ from flstore.moves import Moves, Origin
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
-from flstore.sizing import DEFAULT_BYTES, function_memory
+from flstore.sizing import FunctionSize, function_size
 from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
@@ -67,7 +67,7 @@ class FLStore(System):
         self,
         root: str,
         cluster: Callable[[bool], tuple[Any, Any]],
-        memory_bytes: int,
+        size: Callable[[int], FunctionSize],
         *,
         job: str = "default",
         policy: str | Policy = "tailored",
@@ -86,19 +86,20 @@ class FLStore(System):
             raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
-        self._memory_bytes = memory_bytes
         super().__init__(
             root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync, replicas=replicas
         )
+        self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool(
                 *cluster(not self._objects.is_local_memory),
-                memory_bytes,
+                self._size.memory_bytes,
                 self._objects.spec,
                 joined=self._function_joined,
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
+                compute_threads=self._size.cores,
             )
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._note)
             self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
@@ -117,6 +118,7 @@ class FLStore(System):
         root: str = "./flstore-data",
         job: str = "default",
         policy: str | Policy = "tailored",
+        model: str | None = None,
         **options: Any,
     ) -> FLStore:
         """Start cache functions on this machine: one process each, on loopback, closed to other users by TLS.
@@ -127,7 +129,7 @@ class FLStore(System):
             Cache functions.
         memory : int or str, optional
             Memory of each, in bytes or as ``"2GiB"``: three quarters cache, one quarter scratch space for requests.
-            Default: 4 GiB, less on a small machine.
+            Default: what the paper gives the model (section 5.1; ``flstore.sizing.SIZES``), less on a small machine.
         root : str
             The persistent store: a directory, or a URL that fsspec knows (``s3://bucket/prefix``). With ``memory://``
             the functions are threads of this process, and nothing outlives it.
@@ -135,6 +137,9 @@ class FLStore(System):
             The FL job; several can share a root.
         policy : str or Policy
             The caching policy, one of ``flstore.policies.names()``, or an instance.
+        model : {"resnet18", "mobilenet_v3_small", "efficientnet_v2_s", "swin_v2_t"}, optional
+            What is trained: gives the default of `memory`, and how many requests a function computes at a time (1 or
+            2). Default: judged by the size of the updates that are stored; 4 GiB and 1 when there are none.
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
@@ -146,9 +151,14 @@ class FLStore(System):
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
         from flstore.functions.clusters import start_local
 
-        memory_bytes = function_memory(memory, functions)
+        function_size(memory, model)  # what is wrong with them is said before anything starts
         return cls(
-            root, lambda processes: start_local(functions, processes), memory_bytes, job=job, policy=policy, **options
+            root,
+            lambda processes: start_local(functions, processes),
+            lambda largest: function_size(memory, model, largest, functions),
+            job=job,
+            policy=policy,
+            **options,
         )
 
     @classmethod
@@ -160,6 +170,7 @@ class FLStore(System):
         memory: int | str | None = None,
         security: Any = None,
         insecure: bool = False,
+        model: str | None = None,
         **options: Any,
     ) -> FLStore:
         """Use the workers of a Dask cluster that somebody else runs as cache functions, those that join later too.
@@ -177,12 +188,14 @@ class FLStore(System):
             For fsspec; sent to the workers over the cluster's own connections.
         memory : int or str, optional
             Memory of a function. A worker whose own limit is lower gives 0.6 of that, and a warning names it.
-            Default: 4 GiB.
+            Default: by model, as for :meth:`local`.
         security : distributed.Security or dict, optional
             TLS files: a dict has ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``. Default: Dask's
             configuration.
         insecure : bool, default False
             Allow ``tcp://`` to another machine.
+        model : str, optional
+            As for :meth:`local`.
         **options
             As for :meth:`local`.
 
@@ -200,9 +213,17 @@ class FLStore(System):
             raise InvalidParameterError(
                 "memory:// lives in one process, and the functions are others: use a directory or s3://"
             )
-        memory_bytes = function_memory(memory, 1) if memory is not None else DEFAULT_BYTES
+        function_size(memory, model)
         options = {"storage_options": storage_options, **options}
-        return cls(root, lambda _: (join(address, security, insecure), None), memory_bytes, **options)
+        return cls(
+            root,
+            lambda _: (join(address, security, insecure), None),
+            lambda largest: function_size(memory, model, largest),
+            **options,
+        )
+
+    def _largest_update(self) -> int:
+        return max((int(t.sizes.max()) for slot, t in self._state.slots() if slot[1] is Kind.UPDATE), default=0)
 
     # --- the engine -------------------------------------------------------------------------------------------------
 
@@ -211,7 +232,7 @@ class FLStore(System):
 
         return {
             "flstore": __version__, "python": platform.python_version(), "job": self.job, "policy": self._policy.name,
-            "policy_options": self._policy_options, "memory_bytes": self._memory_bytes,
+            "policy_options": self._policy_options, "memory_bytes": self._size.memory_bytes,
             "replicas": self._state.replicas,
         }  # fmt: skip
 

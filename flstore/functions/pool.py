@@ -67,6 +67,8 @@ class FunctionPool:
         holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
+    compute_threads : int
+        Requests that a function computes at a time.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
+        compute_threads: int = 1,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -88,7 +91,7 @@ class FunctionPool:
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._wanted = len(cluster.workers) if cluster is not None else 0
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, compute_threads)
         self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
