@@ -18,6 +18,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.telling import Telling
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class FunctionPool:
         holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
+    telling : Telling, optional
+        The writer's term, its news for readers and its ear for them.
     """
 
     def __init__(
@@ -77,16 +80,18 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
+        telling: Telling | None = None,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
         self.functions: dict[int, Function] = {}
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
-        self._deadline_s = ping_deadline_s
+        self.ping_deadline_s = ping_deadline_s
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
+        self.telling = telling or Telling()
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, term=self.telling.term)
         self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
@@ -175,7 +180,7 @@ class FunctionPool:
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
-        reply: dict[str, Any] = await handler(what=what, **message)
+        reply: dict[str, Any] = await handler(what=what, **self.telling.stamp, **message)
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +235,7 @@ class FunctionPool:
             if known:
                 continue
             try:
-                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
+                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self.ping_deadline_s)
             except (OSError, ValueError, KeyError):
                 continue  # still starting, or hung; a later look finds it
 
@@ -262,19 +267,20 @@ class FunctionPool:
         """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
         while not self._closing and self.functions.get(function.number) is function:
             try:
-                await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
+                ping = self._send(function.address, "ping", self.telling.message())
+                self.telling.heard(await asyncio.wait_for(ping, self.ping_deadline_s))
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
             except (OSError, ValueError):
-                if self.loop.time() - function.heard_s >= self._deadline_s:
+                if self.loop.time() - function.heard_s >= self.ping_deadline_s:
                     function.silent.set()
-                if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self._deadline_s:
+                if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self.ping_deadline_s:
                     if self.functions.get(function.number) is function:
                         self._bury(function)
                     return
-            await asyncio.sleep(self._deadline_s / 4)
+            await asyncio.sleep(self.ping_deadline_s / 4)
 
     def silent(self) -> frozenset[int]:
         """Numbers of the functions that do not answer at the moment."""
