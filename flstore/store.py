@@ -85,7 +85,7 @@ class FLStore(System):
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
-        self._writing = Writing(self, takeover)
+        self._writing = Writing(self, takeover, ping_deadline_s)
         try:
             super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
         except BaseException:

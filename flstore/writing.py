@@ -43,10 +43,13 @@ class Writing(Telling):
         The store.
     takeover : bool
         Whether it takes the job over from a writer that lives.
+    ping_deadline_s : float
+        Told to readers, who ping too.
     """
 
-    def __init__(self, store: FLStore, takeover: bool) -> None:
+    def __init__(self, store: FLStore, takeover: bool, ping_deadline_s: float) -> None:
         self._store = store
+        self._ping_deadline_s = ping_deadline_s
         self._takeover = takeover
         self._news = News()
         self._claim: Claim | None = None
@@ -98,10 +101,10 @@ class Writing(Telling):
         assert self._claim is not None
         self._pool = pool
         term = self._claim.term
-        address, tls = line_of(pool.client)
+        address, tls = line_of(pool)
         self._connection = Connection(
             self._store.root, self._store.job, address, pool.namespace, term.lineage, term.epoch, term.host, term.pid,
-            term.birth, pool.cluster is not None, pool.ping_deadline_s, tls,
+            term.birth, pool.cluster is not None, self._ping_deadline_s, tls,
         )  # fmt: skip
         path = path_of(self._place)
         try:

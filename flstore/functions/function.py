@@ -60,10 +60,9 @@ class CacheFunction(Desk, WorkerPlugin):
     namespace : str
         Distinguishes the stores that share a cluster.
     memory_bytes : int
-        Cache and scratch space of the function.
+        Cache and scratch space.
     store_spec : dict
-        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own (TLS) connection
-        only.
+        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own connections.
     compute_threads : int
         Requests that compute at the same time.
     term : (str, int)
@@ -76,8 +75,7 @@ class CacheFunction(Desk, WorkerPlugin):
     ) -> None:  # fmt: skip
         self.name = f"flstore-{namespace}"
         self.namespace = namespace
-        self.memory_bytes = memory_bytes
-        self.compute_threads = compute_threads
+        self.memory_bytes, self.compute_threads = memory_bytes, compute_threads
         self._spec, self._term = store_spec, term
 
     @property

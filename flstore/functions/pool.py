@@ -63,12 +63,11 @@ class FunctionPool:
     store_spec : dict
         The persistent store that functions load from.
     joined, lost : callable
-        Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it
-        holds).
+        Called on the event loop's thread with the :class:`Function` that came or went (`joined`: and what it holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
-    telling : Telling, optional
-        The writer's term, its news for readers and its ear for them.
+    telling : Telling
+        The writer's term, and word to and from readers.
     """
 
     def __init__(
@@ -80,19 +79,17 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
-        telling: Telling | None = None,
+        telling: Telling = Telling(),  # noqa: B008 (has no state)
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
         self.functions: dict[int, Function] = {}
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
-        self.ping_deadline_s = ping_deadline_s
+        self._deadline_s, self._closing = ping_deadline_s, False
         self._pingers: set[asyncio.Task[None]] = set()
-        self._closing = False
-        self.telling = telling or Telling()
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, term=self.telling.term)
-        self.client = client
+        self.client, self.telling = client, telling
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, term=telling.term)
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
@@ -235,7 +232,7 @@ class FunctionPool:
             if known:
                 continue
             try:
-                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self.ping_deadline_s)
+                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
             except (OSError, ValueError, KeyError):
                 continue  # still starting, or hung; a later look finds it
 
@@ -267,20 +264,20 @@ class FunctionPool:
         """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
         while not self._closing and self.functions.get(function.number) is function:
             try:
-                ping = self._send(function.address, "ping", self.telling.message())
-                self.telling.heard(await asyncio.wait_for(ping, self.ping_deadline_s))
+                sent = self._send(function.address, "ping", self.telling.message())
+                self.telling.heard(await asyncio.wait_for(sent, self._deadline_s))
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
             except (OSError, ValueError):
-                if self.loop.time() - function.heard_s >= self.ping_deadline_s:
+                if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()
-                if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self.ping_deadline_s:
+                if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self._deadline_s:
                     if self.functions.get(function.number) is function:
                         self._bury(function)
                     return
-            await asyncio.sleep(self.ping_deadline_s / 4)
+            await asyncio.sleep(self._deadline_s / 4)
 
     def silent(self) -> frozenset[int]:
         """Numbers of the functions that do not answer at the moment."""

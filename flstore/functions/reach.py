@@ -12,11 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from distributed import Client
 from distributed.core import ConnectionPool
 from distributed.security import Security
 
-from flstore.errors import ClusterError, FunctionLostError
+from flstore.errors import ClusterError, FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool
 from flstore.types import Key
@@ -26,8 +25,9 @@ MEMBER_DEADLINES = 2
 _FILES = {"ca_file": "tls_ca_file", "cert": "tls_client_cert", "key": "tls_client_key"}
 
 
-def line_of(client: Client) -> tuple[str, dict[str, str] | None]:
-    """How others reach the cluster of a client: the scheduler's address, and TLS keys (PEM texts or paths)."""
+def line_of(pool: FunctionPool) -> tuple[str, dict[str, str] | None]:
+    """How others reach the cluster of a pool: the scheduler's address, and TLS keys (PEM texts or paths)."""
+    client = pool.client
     address = str(client.scheduler.address)  # type: ignore[union-attr]
     if not address.startswith("tls:"):
         return address, None
@@ -127,7 +127,7 @@ class ReaderPool(FunctionPool):
         return reply
 
     async def wait_for_member(self, timeout: float) -> bool:
-        return self.reachable and await super().wait_for_member(min(timeout, MEMBER_DEADLINES * self.ping_deadline_s))
+        return self.reachable and await super().wait_for_member(min(timeout, MEMBER_DEADLINES * self._deadline_s))
 
     async def _welcome(self, address: str, name: str) -> None:
         if not self.reachable:
@@ -152,7 +152,7 @@ class ReaderPool(FunctionPool):
 
         async def one(number: int) -> dict[str, Any] | None:
             try:
-                return await asyncio.wait_for(self.call(number, what, **each[number]), self.ping_deadline_s)
+                return await asyncio.wait_for(self.call(number, what, **each[number]), self._deadline_s)
             except (OSError, ValueError, FLStoreError):
                 return None
 

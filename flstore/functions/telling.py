@@ -34,7 +34,7 @@ async def tell(pool: FunctionPool) -> None:
     """Bring the news to all functions now, not with their next pings; those that do not answer hear of it then."""
     telling = pool.telling
     calls = [pool._send(f.address, "ping", telling.message()) for f in list(pool.functions.values())]
-    bounded = [asyncio.wait_for(call, pool.ping_deadline_s) for call in calls]
+    bounded = [asyncio.wait_for(call, pool._deadline_s) for call in calls]
     for reply in await asyncio.gather(*bounded, return_exceptions=True):
         if not isinstance(reply, BaseException):
             telling.heard(reply)
