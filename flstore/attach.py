@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from flstore.baselines.objstore import ObjStoreAgg
 from flstore.callers import stacklevel
 from flstore.connection import Connection, path_of
-from flstore.errors import ClusterError, ReaderError, UpdateNotFoundError
+from flstore.errors import ClusterError, InvalidParameterError, ReaderError, UpdateNotFoundError
 from flstore.persistence.claim import place
 from flstore.reading import Link, Sight
 from flstore.results import Question
@@ -147,12 +147,16 @@ class Reader(ObjStoreAgg):
         self._look({r for r in (scope.round, *(scope.rounds or ())) if isinstance(r, int)})
         try:
             keys = System._needs(self, workload, scope)
-        except UpdateNotFoundError as error:
+        except UpdateNotFoundError:
             self._sight.list_new([])
             try:
                 keys = System._needs(self, workload, scope)
-            except UpdateNotFoundError:
+            except UpdateNotFoundError as error:
                 raise UpdateNotFoundError(f"{error}{self._sight.in_words()}") from None
+        except InvalidParameterError as error:
+            if hidden := self._sight.in_words():  # what is wrong may be that some of a round is not seen yet
+                raise UpdateNotFoundError(f"{error}{hidden}") from None
+            raise
         self._sight.check_whole(keys, scope.client)
         return keys
 

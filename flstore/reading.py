@@ -249,4 +249,6 @@ class Sight:
     def in_words(self) -> str:
         """What to add to a message that something does not exist."""
         rounds = sorted({r for _, r in self._hidden} | self._many)
-        return f"; not durable yet, and so not to be had, are objects of rounds {rounds}" if rounds else ""
+        return (
+            f"; objects of rounds {rounds} are not durable yet: ask again after the writer's flush()" if rounds else ""
+        )

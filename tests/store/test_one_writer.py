@@ -18,6 +18,11 @@ from tests.store.conftest import CLIENTS, fill, make_round
 from tests.store.other import FILL, Other, OtherError, opened
 
 
+@pytest.fixture(autouse=True)
+def _runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLSTORE_RUNTIME", str(tmp_path / "runtime"))
+
+
 def test_a_second_writer_is_told_who_is_there_and_a_killed_one_leaves_no_lock(tmp_path: Path, open_store: Any) -> None:
     root = str(tmp_path / "root")
     with Other() as other:
@@ -65,14 +70,13 @@ def test_two_that_open_at_once(tmp_path: Path) -> None:
             each.do("import flstore.store, flstore.functions.pool")
         for each in (one, two):
             each.start(opened(root))
-        won = []
+        won, lost = [], []
         for each in (one, two):
             try:
-                each.finish()
-                won.append(each)
+                won.append(each.finish())
             except OtherError as error:
-                assert "WriterExistsError" in str(error)
-        assert len(won) == 1
+                lost.append(str(error).split(":")[0])
+        assert (len(won), lost) == (1, ["WriterExistsError"])
 
 
 @pytest.mark.parametrize("kind", ["file", "memory"])
@@ -102,9 +106,10 @@ def test_a_store_that_cannot_open_leaves_no_claim(tmp_path: Path, open_store: An
     def fails(*_: Any) -> None:
         raise RuntimeError("no cluster")
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="no cluster"):
+    with monkeypatch.context() as patched:
         patched.setattr(clusters, "start_local", fails)
-        FLStore.local(root=root)
+        with pytest.raises(RuntimeError, match="no cluster"):
+            FLStore.local(root=root)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_store(root=root)
