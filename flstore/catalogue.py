@@ -174,8 +174,8 @@ class Catalogue:
 
     # --- from the persistent store ----------------------------------------------------------------------------------
 
-    def read(self, objects: ObjectStore) -> list[Ingested]:
-        """List the job in the persistent store and note what exists; the listing is the truth.
+    def read(self, objects: ObjectStore, rounds: Iterable[int] | None = None) -> list[Ingested]:
+        """List the job in the persistent store, or some rounds of it, and note what exists; the listing is the truth.
 
         Returns
         -------
@@ -184,7 +184,10 @@ class Catalogue:
         """
         from flstore.persistence.values import metadata_size
 
-        listed = list(objects.listing(self.job))
+        if rounds is None:
+            listed = list(objects.listing(self.job))
+        else:
+            listed = [(round, *objects.contents(self.job, round)) for round in rounds]
         documented = [round for round, _, _, has_metadata in listed if has_metadata]
         with ThreadPoolExecutor(8) as threads:
             rows = dict(

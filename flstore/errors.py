@@ -59,6 +59,14 @@ class CorruptObjectError(StoreError):
     """A stored object whose bytes are not those that were written (torn, truncated or altered)."""
 
 
+class WriterExistsError(StoreError):
+    """Another process writes this job below this root, or has taken it over. Nothing of the call was kept."""
+
+
+class ReaderError(FLStoreError, RuntimeError):
+    """A store that only asks (``FLStore.attach``) was told to take something in."""
+
+
 class CapacityError(MemoryError, FLStoreError):  # this order: MemoryError's own __new__ must be that of its first base
     """Data that does not fit the memory of a cache function. What was ingested is persisted all the same."""
 
@@ -102,6 +110,6 @@ BY_NAME: dict[str, type[FLStoreError]] = {
     for cls in (
         InvalidIdError, InvalidUpdateError, InvalidParameterError, UnknownNameError, UpdateNotFoundError,
         UpdateExistsError, StoreError, CorruptObjectError, CapacityError, ClusterError, FunctionLostError, RequestError,
-        RequestTimeoutError, StoreClosedError, PolicyError, OptionalDependencyError,
+        RequestTimeoutError, StoreClosedError, PolicyError, OptionalDependencyError, WriterExistsError, ReaderError,
     )
 }  # fmt: skip

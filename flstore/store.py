@@ -39,8 +39,10 @@ from flstore.types import (
     Run,
     Source,
 )
+from flstore.writing import Writing
 
 if TYPE_CHECKING:
+    from flstore.attach import Reader
     from flstore.functions.pool import Function
 
 
@@ -77,6 +79,7 @@ class FLStore(System):
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
         replicas: int = 0,
+        takeover: bool = False,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -86,9 +89,15 @@ class FLStore(System):
             raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
-        super().__init__(
-            root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync, replicas=replicas
-        )
+        self._writing = Writing(self, takeover, ping_deadline_s)
+        try:
+            super().__init__(
+                root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
+                replicas=replicas,
+            )  # fmt: skip
+        except BaseException:
+            self._writing.end()
+            raise
         self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
         try:
@@ -100,11 +109,13 @@ class FLStore(System):
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
                 compute_threads=self._size.cores,
+                telling=self._writing,
             )
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._note)
             self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
             self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
+            self._writing.announce(self._pool)
         except BaseException:
             self._closed = True
             self._shut(self._writer.close)
@@ -145,7 +156,13 @@ class FLStore(System):
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
             function that does not answer for so long is routed around until it does; default 2 s), ``replicas`` (copies
             of what is in memory on as many other functions, so that a lost function costs no data in memory, and
-            requests spread; default 0).
+            requests spread; default 0), ``takeover`` (become
+            the writer of this job even if another process is; that one is told when it next ingests).
+
+        Raises
+        ------
+        WriterExistsError
+            Another process writes this job below this root. In this process, the earlier store is closed instead.
         """
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
@@ -225,6 +242,21 @@ class FLStore(System):
     def _largest_update(self) -> int:
         return max((int(t.sizes.max()) for slot, t in self._state.slots() if slot[1] is Kind.UPDATE), default=0)
 
+    @classmethod
+    def attach(cls, root: str, job: str = "default", **options: Any) -> Reader:
+        """Ask a job that another process writes: a store with the same look-up and requests, which takes nothing in.
+
+        See :class:`flstore.attach.Reader` for the options.
+
+        Examples
+        --------
+        >>> reader = FLStore.attach("./flstore-data")  # doctest: +SKIP
+        >>> reader.request("malicious_filtering", round=7).value  # doctest: +SKIP
+        """
+        from flstore.attach import Reader
+
+        return Reader(root, job, **options)
+
     # --- the engine -------------------------------------------------------------------------------------------------
 
     def _header(self) -> dict[str, Any]:
@@ -289,8 +321,18 @@ class FLStore(System):
         for event in events:
             self._handle(event, values)
 
+    def _claim(self) -> None:
+        super()._claim()
+        self._writing.begin(self._objects)
+
+    def _check_may_write(self) -> None:
+        super()._check_may_write()
+        self._writing.check()
+
     def _take_in(self, arrival: Any) -> Receipt:
-        receipt = super()._take_in(arrival)
+        with self._writing.taking_in(arrival) as noted:
+            receipt = super()._take_in(arrival)
+            noted.writes = receipt._writes
         with self._lock:
             largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
         too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
@@ -417,11 +459,15 @@ class FLStore(System):
         pool = getattr(self, "_pool", None)
         if hasattr(self, "_serving"):
             self._serving.abandon()
+        self._writing.withdraw()
         try:
             if pool is not None:
                 pool.close()
         finally:
-            last()
+            try:
+                last()
+            finally:
+                self._writing.end()
 
     def __repr__(self) -> str:
         return repr(self.status())

@@ -74,7 +74,7 @@ class System(ABC):
         self._catalogue = Catalogue(job, self._state)
         self._lock = self._catalogue.lock
         self._objects = ObjectStore(str(root), storage_options, fsync=fsync)
-        self._objects.check_writable()
+        self._claim()
         self._initial = self._catalogue.read(self._objects)
         self._writer = Writer(self._objects, write_buffer=write_buffer)
         self._tracker = Tracker(self.name)
@@ -83,6 +83,14 @@ class System(ABC):
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
         self._closed = False
+
+    def _claim(self) -> None:
+        """Make sure that the root can be written, before it is listed."""
+        self._objects.check_writable()
+
+    def _check_may_write(self) -> None:
+        """Raise when nothing can be taken in."""
+        self._check_open()
 
     @property
     def root(self) -> str:
@@ -129,12 +137,14 @@ class System(ABC):
             A client id that cannot name an object. Nothing was kept.
         UpdateExistsError
             A client already sent something else in this round. Nothing was kept or overwritten.
+        WriterExistsError
+            Another process has taken over this job. Nothing was kept; what was taken in before is still written.
         StoreError
             An earlier write failed for good; its update is still in memory (``flush`` tries again).
         CapacityError
             An update is larger than a cache function. Everything was kept in the persistent store all the same.
         """
-        self._check_open()
+        self._check_may_write()
         with self._ingest_lock:
             self._writer.raise_failed()
             arrival = prepare(
@@ -222,7 +232,7 @@ class System(ABC):
         --------
         >>> strategy = store.observe(FedAvg())  # doctest: +SKIP
         """
-        self._check_open()
+        self._check_may_write()
         from flstore.federated.flower import observe
 
         return observe(self, strategy)

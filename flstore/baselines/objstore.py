@@ -35,6 +35,7 @@ class ObjStoreAgg(System):
     """
 
     name: ClassVar[str] = "ObjStore-Agg"
+    place: ClassVar[str] = "aggregator"
 
     def __init__(self, root: str, layout: str = "per-update", *, concurrency: int = 8, **options: Any) -> None:
         if layout not in LAYOUTS:
@@ -76,7 +77,7 @@ class ObjStoreAgg(System):
             record.fetch_s = ready - began
             value = question.workload.compute(inputs)
             record.compute_s = time.perf_counter() - ready
-            record.functions.append("aggregator")
+            record.functions.append(self.place)
         except FLStoreError as error:
             question.fail(error)
         except Exception as error:  # what a workload raises reaches the caller as it does from a function

@@ -7,7 +7,6 @@ or replicated behind our back. Messages carry plain values and buffers (see ``wi
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 import uuid
@@ -23,6 +22,7 @@ from distributed.protocol import to_serialize
 from flstore import codec, tensors
 from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
 from flstore.functions import wire
+from flstore.functions.desk import ORDERS, Desk
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
@@ -52,7 +52,7 @@ class _Gathered:
     absent: tuple[Key, ...] = ()
 
 
-class CacheFunction(WorkerPlugin):
+class CacheFunction(Desk, WorkerPlugin):
     """Installed on every worker of the pool.
 
     Parameters
@@ -60,20 +60,23 @@ class CacheFunction(WorkerPlugin):
     namespace : str
         Distinguishes the stores that share a cluster.
     memory_bytes : int
-        Cache and scratch space of the function.
+        Cache and scratch space.
     store_spec : dict
-        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own (TLS) connection
-        only.
+        What :class:`flstore.persistence.ObjectStore` is built from; travels over the cluster's own connections.
     compute_threads : int
         Requests that compute at the same time.
+    term : (str, int)
+        Lineage and epoch of the writer, see :class:`flstore.persistence.term.Term`.
     """
 
-    def __init__(self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1) -> None:
+    def __init__(
+        self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1,
+        term: tuple[str, int] = ("", 0),
+    ) -> None:  # fmt: skip
         self.name = f"flstore-{namespace}"
         self.namespace = namespace
-        self.memory_bytes = memory_bytes
-        self.compute_threads = compute_threads
-        self._spec = store_spec
+        self.memory_bytes, self.compute_threads = memory_bytes, compute_threads
+        self._spec, self._term = store_spec, term
 
     @property
     def capacity_bytes(self) -> int:
@@ -85,6 +88,7 @@ class CacheFunction(WorkerPlugin):
         from flstore.persistence import ObjectStore
 
         self.worker = worker
+        self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
         self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)))
         self._connections: ConnectionPool | None = None
@@ -102,31 +106,26 @@ class CacheFunction(WorkerPlugin):
         self.compute.shutdown(wait=False, cancel_futures=True)
         self.memory.entries.clear()
 
-    async def handle(self, what: str, **message: Any) -> dict[str, Any]:
+    async def handle(self, what: str, epoch: int | None = None, **message: Any) -> dict[str, Any]:
         """Answer one message; errors travel as plain values."""
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
-            "get": self._get, "run": self._run, "inventory": self._inventory,
+            "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
         }  # fmt: skip
         try:
+            if epoch is not None and (what in ORDERS or message.get("renew")):
+                self.refuse_lower(epoch)
             return {"status": "OK", **await operations[what](**message)}
         except Exception as error:  # ours or a workload's own: the caller must hear of it, the worker must live
             return {"status": "failed", **wire.error_values(error)}
 
     # --- what it holds ----------------------------------------------------------------------------------------------
 
-    async def _ping(self) -> dict[str, Any]:
-        memory = self.memory
-        return {
-            "incarnation": self.incarnation, "pid": os.getpid(), "capacity_bytes": memory.capacity_bytes,
-            "used_bytes": memory.used_bytes, "scratch_bytes": memory.scratch_bytes, "objects": len(memory.entries),
-        }  # fmt: skip
-
     async def _inventory(self, renew: bool) -> dict[str, Any]:
         """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
         if renew:
             self.incarnation = uuid.uuid4().hex
-            await self.memory.look_again()  # loads for the time before that wait for room must not enter any more
+            await self.memory.renew()
         entries = self.memory.entries.values()
         return {
             "incarnation": self.incarnation,
@@ -184,7 +183,8 @@ class CacheFunction(WorkerPlugin):
 
     async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
         self._check(incarnation)
-        await self.memory.drop([wire.key_of(values) for values in wire.unpack(keys)], generation)
+        meant = [wire.key_of(values) for values in wire.unpack(keys)]
+        await self.memory.drop(meant, generation, valid=lambda: incarnation == self.incarnation)
         return {}
 
     async def _get(self, keys: Any) -> dict[str, Any]:

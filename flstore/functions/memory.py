@@ -114,10 +114,10 @@ class FunctionMemory:
                     self.used_bytes -= entry.size_bytes
             self._room.notify_all()
 
-    async def drop(self, keys: Iterable[Key], generation: int) -> None:
+    async def drop(self, keys: Iterable[Key], generation: int, valid: Callable[[], bool] = lambda: True) -> None:
         """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive."""
         async with self._room:
-            for key in keys:
+            for key in keys if valid() else ():
                 self.tombstones[key] = max(generation, self.tombstones.get(key, -1))
                 entry = self.entries.get(key)
                 if entry is not None and entry.generation <= generation:
@@ -151,9 +151,15 @@ class FunctionMemory:
                 await self._room.wait()
             self.scratch_bytes += size_bytes
 
-    async def look_again(self) -> None:
-        """Wake those who wait, because what is valid has changed."""
+    async def renew(self) -> None:
+        """Begin a new time with what is here: whoever counts from now on may count from 0.
+
+        Loads of the time before, which wait for room and are not valid any more, give up.
+        """
         async with self._room:
+            self.tombstones.clear()
+            for entry in self.entries.values():
+                entry.generation = 0
             self._room.notify_all()
 
     async def release(self, size_bytes: int) -> None:

@@ -19,6 +19,7 @@ from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.clusters import resize
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.telling import Telling
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +64,13 @@ class FunctionPool:
     store_spec : dict
         The persistent store that functions load from.
     joined, lost : callable
-        Called on the event loop's thread with the :class:`Function` that came or went (and, for `joined`, what it
-        holds).
+        Called on the event loop's thread with the :class:`Function` that came or went (`joined`: and what it holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
     compute_threads : int
         Requests that a function computes at a time.
+    telling : Telling
+        The writer's term, and word to and from readers.
     """
 
     def __init__(
@@ -81,18 +83,18 @@ class FunctionPool:
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
         compute_threads: int = 1,
+        telling: Telling = Telling(),  # noqa: B008 (has no state)
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
         self.functions: dict[int, Function] = {}
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
-        self._deadline_s = ping_deadline_s
+        self._deadline_s, self._closing = ping_deadline_s, False
         self._pingers: set[asyncio.Task[None]] = set()
-        self._closing = False
         self._wanted = len(cluster.workers) if cluster is not None else 0
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, compute_threads)
-        self.client = client
+        self.client, self.telling = client, telling
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term)
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
@@ -211,7 +213,7 @@ class FunctionPool:
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
-        reply: dict[str, Any] = await handler(what=what, **message)
+        reply: dict[str, Any] = await handler(what=what, **self.telling.stamp, **message)
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -300,7 +302,8 @@ class FunctionPool:
         """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
         while not self._closing and self.functions.get(function.number) is function:
             try:
-                await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
+                sent = self._send(function.address, "ping", self.telling.message())
+                self.telling.heard(await asyncio.wait_for(sent, self._deadline_s))
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()

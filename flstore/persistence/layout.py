@@ -19,6 +19,7 @@ MAX_ROUND = 99_999_999
 
 _ROUND = re.compile(r"round=([0-9]{8})")
 _TEMPORARY = re.compile(r"(?:job=[^/]+/round=[0-9]{8}/(?:update/)?)?\.(?:flstore-)?[0-9a-f]{32}\.tmp")
+_WRITER = re.compile(r"job=[^/]+/\.writer\.(?:lock|guard|new|lease)")
 _FILE = re.compile(
     r"job=([^/]+)/round=([0-9]{8})/(?:update/client=([^/]+)\.safetensors|(aggregate\.safetensors|metadata\.json))"
 )
@@ -133,3 +134,18 @@ def parse_round(name: str) -> int | None:
 def is_temporary(path: str) -> bool:
     """Whether this relative path is the hidden name of a file that a writer has not finished."""
     return _TEMPORARY.fullmatch(path) is not None
+
+
+def writer_name(what: str) -> str:
+    """Name of a hidden file about a job's writer: its ``lock``, ``guard``, ``new`` lock or ``lease``."""
+    return f".writer.{what}"
+
+
+def writer_path(job: str, what: str) -> str:
+    """Where :func:`writer_name` lies: beside the rounds, where no listing looks."""
+    return f"{job_path(job)}/{writer_name(what)}"
+
+
+def is_of_writer(path: str) -> bool:
+    """Whether this relative path is one of the hidden files about a job's writer."""
+    return _WRITER.fullmatch(path) is not None

@@ -12,8 +12,8 @@ from typing import Any
 
 from flstore.tensors import Buffer
 
-_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
-_NO_CONDITIONS = {"NotImplemented", "501"}
+TAKEN = {"PreconditionFailed", "ConditionalRequestConflict", "412"}
+NO_CONDITIONS = {"NotImplemented", "501"}
 _MOST_DELETED = 1000
 """Objects that S3 deletes in one request."""
 _FEW = 4
@@ -36,9 +36,9 @@ class RemoteFiles:
                 self.fs.pipe_file(self._at(path), bytes(data), mode="create")
         except OSError as exc:
             code = s3_code(exc)
-            if code in _TAKEN:
+            if code in TAKEN:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from exc
-            if code not in _NO_CONDITIONS:
+            if code not in NO_CONDITIONS:
                 raise
             self.replace(path, data)
 

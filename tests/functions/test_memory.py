@@ -134,3 +134,22 @@ def test_a_load_that_is_not_valid_any_more_stops_waiting_and_stays_out() -> None
         assert (memory.used_bytes, memory.entries) == (0, {})
 
     run(check())
+
+
+def test_a_new_time_counts_from_the_start() -> None:
+    async def check() -> None:
+        memory = FunctionMemory(1000)
+        await memory.insert(key("kept"), "old", 100, 7)
+        await memory.insert(key("dropped"), "old", 100, 8)
+        await memory.drop([key("dropped")], 9)
+        assert not await memory.insert(key("dropped"), "too late", 100, 3)
+        await memory.renew()
+        assert await memory.insert(key("dropped"), "new", 100, 1)
+        assert await memory.insert(key("kept"), "new", 100, 1)
+        assert [e.value for e in memory.entries.values()] == ["new", "new"]
+        await memory.drop([key("kept")], 9, valid=lambda: False)
+        assert key("kept") in memory.entries, "a drop of the time before"
+        await memory.drop([key("kept")], 1)
+        assert key("kept") not in memory.entries
+
+    run(check())
