@@ -338,7 +338,7 @@ class FLStore(System):
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
         with self._lock:
-            names = {} if self._closed else {number: f.name for number, f in self._pool.functions.items()}
+            names = {} if self._closed else {number: f.name for number, f in list(self._pool.functions.items())}
             functions = function_statuses(self._state, names)
         return Status.of(self, self._policy.name, functions, self._writer.pending_bytes, self._tracker.frame())
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECENT_ROUNDS = 32
-"""Rounds whose metadata rows are kept at hand, because evaluation metrics come after the updates."""
+"""Rounds whose metadata rows and tensor shapes are kept at hand, because metrics and late clients come afterwards."""
 
 
 class System(ABC):
@@ -167,7 +167,10 @@ class System(ABC):
             arrival.buffers = taken
             if not complete:
                 arrival.metadata_rows = {}
+            self._signatures.pop(arrival.round, None)
             self._signatures[arrival.round] = arrival.signature
+            while len(self._signatures) > RECENT_ROUNDS:
+                del self._signatures[next(iter(self._signatures))]
             self._note_arrival(arrival)
         size = sum(memoryview(b).nbytes for b in taken.values())
         clients = tuple(str(k.client) for k in taken if k.kind is Kind.UPDATE)
@@ -199,8 +202,10 @@ class System(ABC):
                 self._writer.flush()
                 rows = self._objects.get_metadata(self.job, round)[0]
             self._rows[round] = rows
-            while len(self._rows) > RECENT_ROUNDS:
-                del self._rows[next(iter(self._rows))]
+            # Rows that are not durable yet are nowhere else: requests are served from here.
+            durable = [r for r in self._rows if r != round and not self._writer.metadata_pending(self.job, r)]
+            for r in durable[: max(0, len(self._rows) - RECENT_ROUNDS)]:
+                del self._rows[r]
         return rows
 
     @abstractmethod
