@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from flstore.catalogue import Catalogue
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
+
+_DAMAGED = {error.__name__ for error in DAMAGED}
 
 
 class Moves:
@@ -28,12 +31,17 @@ class Moves:
         Where they go.
     catalogue : Catalogue
         For the names of keys.
+    healing : Healing
+        Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the events ``Loaded`` and ``LoadFailed`` that a load ends with.
     """
 
-    def __init__(self, pool: FunctionPool, catalogue: Catalogue, report: Callable[[Event], Any]) -> None:
+    def __init__(
+        self, pool: FunctionPool, catalogue: Catalogue, healing: Healing, report: Callable[[Event], Any]
+    ) -> None:
         self._pool = pool
+        self._healing = healing
         self._catalogue = catalogue
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
@@ -155,8 +163,15 @@ class Moves:
         rest = [key for key in keys if key not in at_hand]
         if rest:
             reply = await self._call(action, incarnation, "load", rest, background=background)
-            failed += wire.unpack(reply["failed"])
-        return [(wire.key_of(values), reason) for values, reason in failed]
+            for values, reason, error in wire.unpack(reply["failed"]):
+                copy = await self._healing.copy(wire.key_of(values)) if error in _DAMAGED else None
+                if copy is None:
+                    failed.append([values, reason, error])
+                    continue
+                key = wire.key_of(values)
+                data = [sendable(key, copy.value)]
+                failed += wire.unpack((await self._call(action, incarnation, "put", [key], data=data))["failed"])
+        return [(wire.key_of(values), reason) for values, reason, _ in failed]
 
     async def _call(
         self, action: Load | Drop, incarnation: str, what: str, keys: list[Key], **more: Any

@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flstore import policies
+from flstore.codec import checksum_of
 from flstore.engine import EventLog, step
-from flstore.errors import CapacityError, InvalidParameterError, PolicyError
+from flstore.errors import CapacityError, CorruptObjectError, FLStoreError, InvalidParameterError, PolicyError
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.moves import Moves
+from flstore.persistence import Verification
+from flstore.persistence.values import take
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
@@ -93,8 +97,11 @@ class FLStore(System):
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
             )
-            self._moves = Moves(self._pool, self._catalogue, self._note)
-            self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
+            self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
+            self._moves = Moves(self._pool, self._catalogue, self._healing, self._note)
+            self._serving = Serving(
+                self._pool, self._catalogue, self._moves, self._not_durable, self._healing, self._note
+            )
             self._pool.start()
         except BaseException:
             self._closed = True
@@ -274,6 +281,24 @@ class FLStore(System):
         except PolicyError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        try:
+            return super()._read(key)
+        except DAMAGED as error:
+            return take(key, self._mended(key, error))[0]
+
+    def _known_checksum(self, key: Key) -> str:
+        try:
+            return super()._known_checksum(key)
+        except CorruptObjectError as error:
+            return checksum_of(self._mended(key, error))
+
+    def _mended(self, key: Key, error: FLStoreError) -> Any:
+        """A whole copy of an object that could not be read."""
+        if self._closed:
+            raise error
+        return self._healing.value_now(key, error)
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
@@ -320,6 +345,25 @@ class FLStore(System):
         """Wait until all that was ingested is durable and all loads that were decided are done."""
         super().flush()
         self._moves.wait(stop=lambda: self._closed)
+
+    def verify(self, heal: bool = True, progress: bool = True) -> Verification:
+        """Read every object of the job in the persistent store and compare it with its checksum; shows itself.
+
+        Parameters
+        ----------
+        heal : bool, default True
+            Mend what is damaged or missing with a whole copy from the write buffer or a function's memory, where there
+            is one. A whole object is never replaced.
+        progress : bool, default True
+            Show a progress bar in a terminal or notebook.
+
+        Raises
+        ------
+        StoreError
+            The root cannot be read.
+        """
+        self._check_open()
+        return self._healing.verify(self.job, heal, progress)
 
     def inventory(self) -> dict[str, list[Key]]:
         """What each function holds, asked of the functions themselves (not of the index); waits for silent ones."""

@@ -189,6 +189,11 @@ class System(ABC):
         pending = self._writer.pending(key)
         return pending if pending is not None else self._objects.get(key)
 
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        """The tensors of an update or aggregate."""
+        tensors: Mapping[str, Any] = take(key, self._known_update(key))[0]
+        return tensors
+
     def _known_checksum(self, key: Key) -> str:
         pending = self._writer.pending(key)
         return checksum_of(pending) if pending is not None else self._objects.checksum(key)
@@ -250,6 +255,8 @@ class System(ABC):
         ------
         UpdateNotFoundError
             Names the rounds or clients that exist.
+        CorruptObjectError
+            The stored object is damaged, and there is no whole copy of it in memory.
         """
         key = Key(self.job, Kind.UPDATE, round, str(client))
         if not self._catalogue.has(key):
@@ -258,7 +265,7 @@ class System(ABC):
             raise UpdateNotFoundError(
                 f"client {client!r} sent nothing in round {round}; clients of that round: {shown}"
             )
-        return dict(take(key, self._known_update(key))[0])
+        return dict(self._read(key))
 
     def aggregate(self, round: int) -> dict[str, Any]:
         """The global model after a round (round 0: before training), as read-only arrays by tensor name."""
@@ -267,7 +274,7 @@ class System(ABC):
             have = [r for r in (0, *self.rounds()) if self._catalogue.has_aggregate(r)]
             shown = f"rounds with one: {', '.join(map(str, have[-20:]))}" if have else "no round has one"
             raise UpdateNotFoundError(f"there is no aggregate of round {round}; {shown}")
-        return dict(take(key, self._known_update(key))[0])
+        return dict(self._read(key))
 
     def metadata(self, round: int | None = None) -> pd.DataFrame:
         """What is known about each client's work: one row a (round, client), one column a field, NaN where unknown.

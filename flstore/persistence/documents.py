@@ -83,7 +83,7 @@ class Documents(Root):
         path = layout.metadata_path(job, round)
         wanted = None if clients is None else set(clients)
         with self._metadata_lock, self._meaning(f"delete metadata of round {round} of job {job!r}"):
-            stored = self._stored_metadata(path)
+            stored = self._stored(path)
             if stored is None:
                 return [], 0
             size = as_bytes(stored).nbytes
@@ -102,10 +102,10 @@ class Documents(Root):
         return gone, size - len(rest)
 
     def _metadata(self, path: str) -> RoundMetadata:
-        stored = self._stored_metadata(path)
+        stored = self._stored(path)
         return RoundMetadata() if stored is None else self._readable(path, stored)
 
-    def _stored_metadata(self, path: str) -> Buffer | None:
+    def _stored(self, path: str) -> Buffer | None:
         try:
             return self._files.read(path)
         except FileNotFoundError as exc:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of
+from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of, decode
 from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import layout
 from flstore.persistence.documents import Documents
@@ -85,6 +85,36 @@ class ObjectStore(Documents):
                 "updates are never overwritten: use another job, round or client id"
             )
         return False
+
+    def heal(self, key: Key, data: Buffer) -> bool:
+        """Store a whole copy of an object in place of a damaged or missing one; a whole object is never replaced.
+
+        Returns
+        -------
+        bool
+            False when the stored object is whole: it stays as it is, whatever the copy is.
+
+        Raises
+        ------
+        CorruptObjectError
+            The copy itself is not whole. Nothing changed.
+        StoreError
+            Nothing changed. May be retried.
+        """
+        path = self._path(key)
+        decode(data, key=key)
+        with self._meaning(f"heal {key}"):
+            stored = self._stored(path)
+            if stored is None:
+                try:
+                    self._files.create(path, data)
+                    return True
+                except FileExistsError:
+                    stored = self._files.read(path)
+            if is_whole(key, stored):
+                return False
+            self._files.replace(path, data)
+            return True
 
     def get(self, key: Key) -> Buffer:
         """The bytes of an object, as they are stored: verify them with :func:`flstore.codec.decode`.
@@ -215,3 +245,12 @@ class ObjectStore(Documents):
         clients = {str(k.client): size for k, size in found.items() if k.kind is Kind.UPDATE}
         aggregate = found.get(Key(job, Kind.AGGREGATE, round))
         return dict(sorted(clients.items())), aggregate, Key(job, Kind.METADATA, round) in found
+
+
+def is_whole(key: Key, stored: Buffer) -> bool:
+    """Whether bytes are an object that was written under `key`."""
+    try:
+        decode(stored, key=key)
+    except CorruptObjectError:
+        return False
+    return True
