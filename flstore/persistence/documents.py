@@ -9,6 +9,7 @@ from typing import Any
 
 from flstore.errors import CorruptObjectError
 from flstore.persistence import layout
+from flstore.persistence.again import again
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.root import Root
@@ -53,7 +54,7 @@ class Documents(Root):
         """Fields by client and fields of the server; both empty when nothing is stored."""
         path = layout.metadata_path(job, round)
         with self._meaning(f"read the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
+            document = again(self._metadata)(path)
         return document.rows, document.server
 
     def delete_metadata(self, job: str, round: int, clients: Iterable[str] | None = None) -> tuple[list[str], int]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of, decode
 from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import layout
+from flstore.persistence.again import again
 from flstore.persistence.documents import Documents
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.temporaries import may_be_of
@@ -128,7 +129,7 @@ class ObjectStore(Documents):
         """
         path = self._path(key)
         with self._meaning(f"read {key}", absent=key):
-            return self._files.read(path)
+            return again(self._files.read)(path)
 
     def get_many(self, keys: Iterable[Key], concurrency: int = 8) -> dict[Key, Buffer]:
         """Read objects, `concurrency` at a time; raises as :meth:`get`, for the first that fails."""
@@ -144,7 +145,7 @@ class ObjectStore(Documents):
         """The checksum that a stored object claims, from its first bytes; raises as :meth:`get`."""
         path = self._path(key)
         with self._meaning(f"read {key}", absent=key):
-            claimed = self._claimed(path, key)
+            claimed = again(self._claimed)(path, key)
         if claimed is None:
             raise UpdateNotFoundError(f"there is no {key} below {self.root}")
         return claimed
@@ -152,13 +153,13 @@ class ObjectStore(Documents):
     def jobs(self) -> list[str]:
         """Jobs that have a folder, sorted."""
         with self._meaning("list jobs"):
-            return sorted(job for name in self._files.folders("") if (job := layout.parse_job(name)) is not None)
+            return sorted(job for name in again(self._files.folders)("") if (job := layout.parse_job(name)) is not None)
 
     def rounds(self, job: str) -> list[int]:
         """Rounds that have a folder, ascending: one listing, whatever they hold (:meth:`listing` says what)."""
         path = layout.job_path(job)
         with self._meaning(f"list the rounds of job {job!r}"):
-            return sorted(r for name in self._files.folders(path) if (r := layout.parse_round(name)) is not None)
+            return sorted(r for name in again(self._files.folders)(path) if (r := layout.parse_round(name)) is not None)
 
     def clients(self, job: str, round: int) -> dict[str, int]:
         """Bytes of every client's update in `round`, sorted by client; empty when there is none."""
@@ -240,7 +241,7 @@ class ObjectStore(Documents):
     def _contents(self, job: str, round: int, below: str = "") -> tuple[dict[str, int], int | None, bool]:
         folder = layout.round_path(job, round) + below
         with self._meaning(f"list round {round} of job {job!r}"):
-            files = self._files.files(folder)
+            files = again(self._files.files)(folder)
         found = {key: size for name, size in files.items() if (key := layout.parse_path(f"{folder}/{name}"))}
         clients = {str(k.client): size for k, size in found.items() if k.kind is Kind.UPDATE}
         aggregate = found.get(Key(job, Kind.AGGREGATE, round))
