@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from flstore.catalogue import Catalogue
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
+
+_DAMAGED = {error.__name__ for error in DAMAGED}
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Moves:
         For the names of keys.
     not_durable : callable
         The bytes of an object that the persistent store may not have yet, or None.
+    healing : Healing
+        Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the events ``Loaded`` and ``LoadFailed`` that a load ends with.
     """
@@ -48,9 +53,11 @@ class Moves:
         pool: FunctionPool,
         catalogue: Catalogue,
         not_durable: Callable[[Key], Any],
+        healing: Healing,
         report: Callable[[Event], Any],
     ) -> None:
         self._pool = pool
+        self._healing = healing
         self._catalogue = catalogue
         self._not_durable = not_durable
         self._report = report
@@ -195,8 +202,15 @@ class Moves:
         rest = [key for key in keys if key not in at_hand]
         if rest:
             reply = await self._call(action, incarnation, "load", rest, background=background)
-            failed += wire.unpack(reply["failed"])
-        return [(wire.key_of(values), reason) for values, reason in failed]
+            for values, reason, error in wire.unpack(reply["failed"]):
+                copy = await self._healing.copy(wire.key_of(values)) if error in _DAMAGED else None
+                if copy is None:
+                    failed.append([values, reason, error])
+                    continue
+                key = wire.key_of(values)
+                data = [sendable(key, copy.value)]
+                failed += wire.unpack((await self._call(action, incarnation, "put", [key], data=data))["failed"])
+        return [(wire.key_of(values), reason) for values, reason, _ in failed]
 
     async def _call(
         self, action: Load | Drop, incarnation: str, what: str, keys: list[Key], **more: Any

@@ -12,6 +12,7 @@ import numpy as np
 from flstore.catalogue import Catalogue
 from flstore.connection import Connection
 from flstore.errors import FunctionLostError, UpdateNotFoundError
+from flstore.healing import Copy, Healing
 from flstore.moves import Moves
 from flstore.plans import plan, requested
 from flstore.results import Question
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
 _NOT_DURABLE = "; what the writer took in a moment ago can be asked for once it is durable: after its flush()"
 
 
+class _NoHealing(Healing):
+    """A reader mends nothing: there is one writer."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def copy(self, key: Key) -> Copy | None:
+        """Never a copy."""
+        return None
+
+
+_NO_HEALING = _NoHealing()
+
+
 class _ReaderServing(Serving):
     """Requests on the functions, planned by what these hold; answered in this process when all of them go away."""
 
@@ -33,7 +48,8 @@ class _ReaderServing(Serving):
         def nothing(_: Any) -> None:
             return None
 
-        super().__init__(pool, catalogue, Moves(pool, catalogue, nothing, nothing), nothing, nothing)
+        moves = Moves(pool, catalogue, nothing, _NO_HEALING, nothing)
+        super().__init__(pool, catalogue, moves, nothing, _NO_HEALING, nothing)
         self._alone = alone
         self._weighed: dict[int, tuple[Sequence[Key], Mapping[int, np.ndarray]]] = {}
 

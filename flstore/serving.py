@@ -7,7 +7,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from flstore import workloads
@@ -19,9 +19,9 @@ from flstore.errors import (
     FunctionLostError,
     RequestTimeoutError,
     StoreClosedError,
-    UpdateNotFoundError,
 )
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.heat import Heat
 from flstore.moves import Moves, sendable
 from flstore.results import Question
@@ -50,6 +50,8 @@ class Serving:
         Loads on their way, some of which a request waits for.
     not_durable : callable
         The bytes of an object that the persistent store may not have yet, or None: they travel with the request.
+    healing : Healing
+        Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the event that a function lacks what the engine thought it holds.
     """
@@ -60,6 +62,7 @@ class Serving:
         catalogue: Catalogue,
         moves: Moves,
         not_durable: Callable[[Key], Any],
+        healing: Healing,
         report: Callable[[Event], Any],
     ) -> None:
         self._pool = pool
@@ -68,6 +71,7 @@ class Serving:
         self._lock = catalogue.lock
         self._moves = moves
         self._not_durable = not_durable
+        self._healing = healing
         self._report = report
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
@@ -209,20 +213,26 @@ class Serving:
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:
-        """Send the order; once more, with all that is not durable yet, when the function misses something."""
-        for everything in (False, True):
+        """Send the order; once more, with all that is not durable yet, when the function misses something.
+
+        Then, for each object that is lost or damaged, with a copy of it from wherever there is one.
+        """
+        everything, copies = False, dict[Key, Any]()
+        while True:
             with self._lock:
-                order, extra = self._order(question, run, everything)
+                order, extra = self._order(question, run, everything, copies)
                 generation = self._state.generation
             try:
                 reply = await self._pool.call(run.function, "run", request=order, extra=extra)
                 absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
                 self._note_absent(question, run, absent, generation)
                 return reply
-            except UpdateNotFoundError:
+            except DAMAGED as error:
                 if everything:
-                    raise
-        raise AssertionError("unreachable")
+                    if error.key is None or error.key in copies:
+                        raise
+                    copies[error.key] = await self._healing.value(error.key, error)
+                everything = True
 
     def _note_absent(self, question: Question, run: Run, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
@@ -236,13 +246,16 @@ class Serving:
                 if self._state.holds(run.function, part)[0]:
                     self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
 
-    def _order(self, question: Question, run: Run, everything: bool) -> tuple[bytes, list[Any]]:
+    def _order(
+        self, question: Question, run: Run, everything: bool, copies: Mapping[Key, Any]
+    ) -> tuple[bytes, list[Any]]:
         """The request as plain values: what to run, and for each object where it is.
 
-        What the persistent store may not have yet goes along: what no function holds, or (`everything`) all of it.
+        What the persistent store may not have yet goes along: what no function holds, or (`everything`) all of it. So
+        do `copies` of what it has lost.
         """
         objects: list[list[Any]] = []
-        extra: dict[Key, Any] = {}
+        extra: dict[Key, Any] = dict(copies)
         for number, part in run.held:
             function = self._pool.functions.get(number)
             answers = function is not None and not function.silent.is_set()

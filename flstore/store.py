@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flstore import policies
+from flstore.codec import checksum_of
 from flstore.elasticity import Elasticity
 from flstore.engine import EventLog, step
-from flstore.errors import CapacityError, FunctionLostError, InvalidParameterError, PolicyError
+from flstore.errors import (
+    CapacityError,
+    CorruptObjectError,
+    FLStoreError,
+    FunctionLostError,
+    InvalidParameterError,
+    PolicyError,
+)
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.moves import Moves, Origin
+from flstore.persistence import Verification
+from flstore.persistence.values import take
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
@@ -111,8 +122,11 @@ class FLStore(System):
                 compute_threads=self._size.cores,
                 telling=self._writing,
             )
-            self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._note)
-            self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
+            self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
+            self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
+            self._serving = Serving(
+                self._pool, self._catalogue, self._moves, self._not_durable, self._healing, self._note
+            )
             self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
             self._writing.announce(self._pool)
@@ -363,6 +377,24 @@ class FLStore(System):
         except PolicyError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        try:
+            return super()._read(key)
+        except DAMAGED as error:
+            return take(key, self._mended(key, error))[0]
+
+    def _known_checksum(self, key: Key) -> str:
+        try:
+            return super()._known_checksum(key)
+        except CorruptObjectError as error:
+            return checksum_of(self._mended(key, error))
+
+    def _mended(self, key: Key, error: FLStoreError) -> Any:
+        """A whole copy of an object that could not be read."""
+        if self._closed:
+            raise error
+        return self._healing.value_now(key, error)
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
@@ -431,6 +463,25 @@ class FLStore(System):
         self._check_open()
         self._elasticity.scale(functions)
 
+    def verify(self, heal: bool = True, progress: bool = True) -> Verification:
+        """Read every object of the job in the persistent store and compare it with its checksum; shows itself.
+
+        Parameters
+        ----------
+        heal : bool, default True
+            Mend what is damaged or missing with a whole copy from the write buffer or a function's memory, where there
+            is one. A whole object is never replaced.
+        progress : bool, default True
+            Show a progress bar in a terminal or notebook.
+
+        Raises
+        ------
+        StoreError
+            The root cannot be read.
+        """
+        self._check_open()
+        return self._healing.verify(self.job, heal, progress)
+
     def inventory(self) -> dict[str, list[Key]]:
         """What each function holds, asked of the functions themselves (not of the index); waits for silent ones."""
         self._check_open()
@@ -451,7 +502,7 @@ class FLStore(System):
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
         with self._lock:
-            names = {} if self._closed else {number: f.name for number, f in self._pool.functions.items()}
+            names = {} if self._closed else {number: f.name for number, f in list(self._pool.functions.items())}
             functions = function_statuses(self._state, names)
         return Status.of(self, self._policy.name, functions, self._writer.pending_bytes, self._tracker.frame())
 

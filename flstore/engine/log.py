@@ -57,8 +57,8 @@ def digest(event: Event, actions: Iterable[Action], before: str = "") -> str:
 class _Chain:
     """Digests that each contain the one of the decision before; reports on loads stand beside the chain."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, last: str = "") -> None:
+        self._last = last
 
     def next(self, event: Event, actions: Iterable[Action]) -> str:
         if isinstance(event, Loaded | LoadFailed):
@@ -91,6 +91,10 @@ class EventLog:
     initial: list[Ingested] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     _chain: _Chain = field(default_factory=_Chain, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if decisions := self.decisions():
+            self._chain = _Chain(decisions[-1].digest)
 
     def append(self, event: Event, actions: Iterable[Action]) -> None:
         """Add an applied event."""

@@ -149,7 +149,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 value, size = await self._in_io(_take, key, buffer)
                 await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
-                failed.append([values, str(error)])
+                failed.append([values, str(error), type(error).__name__])
         return {"failed": wire.pack(failed)}
 
     async def _load(self, keys: Any, generation: int, incarnation: str, background: bool) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 value, size = await asyncio.get_running_loop().run_in_executor(threads, read, self.objects, key)
                 await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
-                return [wire.key_values(key), str(error)]
+                return [wire.key_values(key), str(error), type(error).__name__]
             return None
 
         results = await asyncio.gather(*(one(key) for key in wanted))

@@ -9,6 +9,7 @@ from typing import Any
 
 from flstore.errors import CorruptObjectError
 from flstore.persistence import layout
+from flstore.persistence.again import again
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.root import Root
@@ -53,7 +54,7 @@ class Documents(Root):
         """Fields by client and fields of the server; both empty when nothing is stored."""
         path = layout.metadata_path(job, round)
         with self._meaning(f"read the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
+            document = again(self._metadata)(path)
         return document.rows, document.server
 
     def delete_metadata(self, job: str, round: int, clients: Iterable[str] | None = None) -> tuple[list[str], int]:
@@ -83,7 +84,7 @@ class Documents(Root):
         path = layout.metadata_path(job, round)
         wanted = None if clients is None else set(clients)
         with self._metadata_lock, self._meaning(f"delete metadata of round {round} of job {job!r}"):
-            stored = self._stored_metadata(path)
+            stored = self._stored(path)
             if stored is None:
                 return [], 0
             size = as_bytes(stored).nbytes
@@ -102,10 +103,10 @@ class Documents(Root):
         return gone, size - len(rest)
 
     def _metadata(self, path: str) -> RoundMetadata:
-        stored = self._stored_metadata(path)
+        stored = self._stored(path)
         return RoundMetadata() if stored is None else self._readable(path, stored)
 
-    def _stored_metadata(self, path: str) -> Buffer | None:
+    def _stored(self, path: str) -> Buffer | None:
         try:
             return self._files.read(path)
         except FileNotFoundError as exc:
