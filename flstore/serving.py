@@ -30,8 +30,8 @@ from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
 
-MEMBER_TIMEOUT_S = 30.0
-"""How long a request waits for a function to come back when none is alive."""
+MEMBER_TIMEOUT_S = 15.0
+"""How long a request waits for a function to come back when none is alive; then it is answered here."""
 ATTEMPTS = 4
 PAUSE_S = 0.02
 """Between looks for a function: whatever happens, others get a turn on the event loop."""
@@ -54,6 +54,8 @@ class Serving:
         Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the event that a function lacks what the engine thought it holds.
+    here : callable, optional
+        Answers a request that no function can answer; blocks.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Serving:
         not_durable: Callable[[Key], Any],
         healing: Healing,
         report: Callable[[Event], Any],
+        here: Callable[[Question, FLStoreError], Any] | None = None,
     ) -> None:
         self._pool = pool
         self._catalogue = catalogue
@@ -73,6 +76,7 @@ class Serving:
         self._not_durable = not_durable
         self._healing = healing
         self._report = report
+        self._here = here
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
         self._heat = Heat(self._state, report)
@@ -104,7 +108,7 @@ class Serving:
     async def _to_its_end(self, question: Question, event: Requested, run: Run) -> None:
         try:
             self._heat.begin(event)
-            value = await asyncio.wait_for(self._try_functions(question, event, run), question.left_s)
+            value = await asyncio.wait_for(self._somewhere(question, event, run), question.left_s)
         except TimeoutError as error:
             late = RequestTimeoutError(
                 f"{question.workload.name} was not answered within its {question.deadline_s} seconds"
@@ -116,6 +120,15 @@ class Serving:
             question.finish(value)
         finally:
             self._heat.end(event)
+
+    async def _somewhere(self, question: Question, event: Requested, run: Run) -> Any:
+        """On a function; where none is alive or has the room, in this process."""
+        try:
+            return await self._try_functions(question, event, run)
+        except (FunctionLostError, CapacityError) as error:
+            if self._here is None:
+                raise
+            return await asyncio.to_thread(self._here, question, error)
 
     async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
         """Send the request; when its function goes away or falls silent, to the next best one too.

@@ -26,6 +26,7 @@ from flstore.errors import (
 )
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
+from flstore.here import answer_here
 from flstore.moves import Moves, Origin
 from flstore.persistence import Verification
 from flstore.persistence.values import take
@@ -125,7 +126,13 @@ class FLStore(System):
             self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
             self._serving = Serving(
-                self._pool, self._catalogue, self._moves, self._not_durable, self._healing, self._note
+                self._pool,
+                self._catalogue,
+                self._moves,
+                self._not_durable,
+                self._healing,
+                self._note,
+                self._answer_here,
             )
             self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
@@ -418,6 +425,9 @@ class FLStore(System):
         assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._serving.start(question, event, run)
+
+    def _answer_here(self, question: Question, reason: FLStoreError) -> Any:
+        return answer_here(question, reason, self._objects, self._not_durable, self._healing.value_now)
 
     def _ready(self, event: Requested) -> set[Key]:
         """Which keys of a request are in memory now: its hits, by name."""

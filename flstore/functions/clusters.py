@@ -6,11 +6,12 @@ import ipaddress
 import logging
 import platform
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
 from distributed.security import Security
 
 from flstore.errors import ClusterError, InvalidParameterError
@@ -60,12 +61,19 @@ async def resize(cluster: LocalCluster, count: int, leaving: Collection[str] = (
 
     On the cluster's event loop. Workers that closed for good (they lost the scheduler) are started anew.
     """
+    for name in closed(cluster):
+        del cluster.workers[name]
     going = [name for name, worker in cluster.workers.items() if _address(worker) in leaving]
     with dask.config.set(_DASK):
         if going:
             await cluster.scale_down(going)
         cluster.scale(count)
         await cluster
+
+
+def closed(cluster: LocalCluster) -> list[Any]:
+    """Names of workers that ended on their own and that Dask does not start again."""
+    return [name for name, worker in cluster.workers.items() if worker.status in (Status.closed, Status.failed)]
 
 
 def _address(worker: Any) -> str:
@@ -140,3 +148,15 @@ def check_versions(workers: Mapping[str, Mapping[str, Any]]) -> None:
                 raise ClusterError(
                     f"worker {name} has {package} {found}, this process {version}; install the same on both"
                 )
+
+
+def temporary_tls(folder: Path) -> dict[str, str]:
+    """Write a new certificate and key for one cluster into `folder`; what ``FLStore.connect(security=...)`` takes."""
+    keys = Security.temporary().get_tls_config_for_role("client")
+    files = {}
+    for role, name in (("ca_file", "tls_ca_file"), ("cert", "tls_client_cert"), ("key", "tls_client_key")):
+        path = folder / f"{role}.pem"
+        path.touch(mode=0o600)
+        path.write_text(keys[role])
+        files[name] = str(path)
+    return files

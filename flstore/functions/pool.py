@@ -17,7 +17,7 @@ from distributed.core import ConnectionPool
 
 from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
-from flstore.functions.clusters import resize
+from flstore.functions.clusters import closed, resize
 from flstore.functions.function import CacheFunction, handler_name
 from flstore.functions.telling import Telling
 
@@ -92,6 +92,7 @@ class FunctionPool:
         self._joined, self._lost = joined, lost
         self._deadline_s, self._closing = ping_deadline_s, False
         self._pingers: set[asyncio.Task[None]] = set()
+        self._resizes: set[asyncio.Task[None]] = set()
         self._wanted = len(cluster.workers) if cluster is not None else 0
         self.client, self.telling = client, telling
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term)
@@ -133,9 +134,16 @@ class FunctionPool:
                 f"the cluster has {len(self.functions)} functions, not {count}, after {timeout} s"
             ) from None
 
-    async def _resized(self, count: int, leaving: Collection[Function]) -> None:
+    async def _resize(self, count: int, leaving: Collection[str] = ()) -> None:
+        """To its end, also when nobody waits any more: a worker half started would be known to nobody."""
         assert self.cluster is not None
-        await resize(self.cluster, count, [f.address for f in leaving])
+        task = asyncio.ensure_future(resize(self.cluster, count, leaving))
+        self._resizes.add(task)
+        task.add_done_callback(self._resizes.discard)
+        await asyncio.shield(task)
+
+    async def _resized(self, count: int, leaving: Collection[Function]) -> None:
+        await self._resize(count, [f.address for f in leaving])
         while True:
             with contextlib.suppress(OSError):
                 await self._look()
@@ -149,7 +157,7 @@ class FunctionPool:
             return
         self._closing = True
         with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
-            self.sync(self._stop(), 10)
+            self.sync(self._stop(), 30)
         if self.cluster is None:
             with contextlib.suppress(Exception):
                 self.client.unregister_worker_plugin(self._plugin.name)
@@ -173,7 +181,7 @@ class FunctionPool:
             tasks = [watcher, *self._pingers]
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._resizes, return_exceptions=True)
         if hasattr(self, "_rpc"):
             await self._rpc.close()
 
@@ -252,8 +260,8 @@ class FunctionPool:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
                 await self._look()
-                if self.cluster is not None and len(self.cluster.workers) < self._wanted:
-                    await resize(self.cluster, self._wanted)  # one closed for good: it had lost the scheduler
+                if self.cluster is not None and len(self.cluster.workers) - len(closed(self.cluster)) < self._wanted:
+                    await self._resize(self._wanted)  # one closed for good: it had lost the scheduler
             except OSError:
                 continue  # the scheduler does not answer at the moment
             except Exception:  # whatever it is, those who come and go must be noticed again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -30,6 +31,7 @@ class Documents(Root):
     ) -> None:
         super().__init__(root, storage_options, fsync=fsync)
         self._metadata_lock = threading.Lock()
+        self._unfinished: dict[str, RoundMetadata] = {}  # what documents should say whose last write failed
 
     def put_metadata(
         self, job: str, round: int, rows: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any] | None = None
@@ -48,7 +50,9 @@ class Documents(Root):
         with self._metadata_lock, self._meaning(f"write the metadata of round {round} of job {job!r}"):
             document = self._metadata(path)
             document.merge(newer)
+            self._unfinished[path] = document
             self._files.replace(path, document.dump())
+            del self._unfinished[path]
 
     def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Fields by client and fields of the server; both empty when nothing is stored."""
@@ -89,6 +93,7 @@ class Documents(Root):
                 return [], 0
             size = as_bytes(stored).nbytes
             document = self._readable(path, stored, needed=wanted is not None)
+            self._unfinished.pop(path, None)
             gone = sorted(document.rows if wanted is None else wanted & document.rows.keys())
             for client in gone:
                 del document.rows[client]
@@ -103,8 +108,14 @@ class Documents(Root):
         return gone, size - len(rest)
 
     def _metadata(self, path: str) -> RoundMetadata:
+        """What a document says; if it is torn because a write of ours failed, what it should say."""
         stored = self._stored(path)
-        return RoundMetadata() if stored is None else self._readable(path, stored)
+        try:
+            return RoundMetadata() if stored is None else self._readable(path, stored)
+        except CorruptObjectError:
+            if path not in self._unfinished:
+                raise
+            return copy.deepcopy(self._unfinished[path])
 
     def _stored(self, path: str) -> Buffer | None:
         try:
