@@ -78,11 +78,14 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        lease_s: float = 60.0,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
+        if not lease_s > ping_deadline_s:
+            raise InvalidParameterError(f"lease_s must be above ping_deadline_s={ping_deadline_s}, got {lease_s!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
@@ -96,6 +99,7 @@ class FLStore(System):
                 joined=self._function_joined,
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
+                lease_s=lease_s,
             )
             self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
             self._moves = Moves(self._pool, self._catalogue, self._healing, self._note)
@@ -181,7 +185,8 @@ class FLStore(System):
         insecure : bool, default False
             Allow ``tcp://`` to another machine.
         **options
-            As for :meth:`local`.
+            As for :meth:`local`; and ``lease_s``: when this process dies without closing the store, its functions free
+            their memory after so many seconds (default 60 s).
 
         Raises
         ------

@@ -1,5 +1,7 @@
 """The client side of the pool: starts a Dask cluster, sends messages to functions, notices who comes and goes."""
 
+# Longer than 300 lines because coming, answering, falling silent and going change one table, on one event loop.
+
 from __future__ import annotations
 
 import asyncio
@@ -15,9 +17,10 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import ConnectionPool
 
-from flstore.errors import FunctionLostError
+from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.joining import Joining
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ PING_DEADLINE_S = 2.0
 LOST_AFTER_DEADLINES = 5
 """After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
+SCHEDULER_S = 5.0
+LEASE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +51,10 @@ class Function:
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
+
+
+class NotAFunctionError(ConnectionError):
+    """A worker answers that has no function of this store: it was restarted at the same address."""
 
 
 class FunctionPool:
@@ -66,6 +75,8 @@ class FunctionPool:
         holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
+    lease_s : float
+        Seconds without any ping after which a function of somebody else's cluster frees the memory that it lent.
     """
 
     def __init__(
@@ -77,6 +88,7 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -84,15 +96,24 @@ class FunctionPool:
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
         self._deadline_s = ping_deadline_s
+        self._welcoming: dict[str, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
+        self._plugin = CacheFunction(
+            self.namespace, memory_bytes, store_spec, lease_s=lease_s if cluster is None else None
+        )
         self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
-        """Install the function on every worker, now and later, and begin to watch who comes and goes."""
-        self.client.register_plugin(self._plugin)
+        """Make every worker that answers a function, and begin to watch who comes and goes.
+
+        Raises
+        ------
+        ClusterError
+            A worker runs other versions, or cannot run a function.
+        """
         self.sync(self._start())
 
     # --- from any thread --------------------------------------------------------------------------------------------
@@ -112,9 +133,6 @@ class FunctionPool:
         self._closing = True
         with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
             self.sync(self._stop(), 10)
-        if self.cluster is None:
-            with contextlib.suppress(Exception):
-                self.client.unregister_worker_plugin(self._plugin.name)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
         if self.cluster is not None:
@@ -125,18 +143,21 @@ class FunctionPool:
     async def _start(self) -> None:
         self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
         await self._rpc.start()
+        self._joining = Joining(self._rpc, self._plugin, self._deadline_s, foreign=self.cluster is None)
         self._members_changed = asyncio.Event()
         await self._look()
+        await asyncio.gather(*self._welcoming.values())
         self._watcher = asyncio.ensure_future(self._watch())
 
     async def _stop(self) -> None:
         watcher = getattr(self, "_watcher", None)
-        if watcher is not None:
-            tasks = [watcher, *self._pingers]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if hasattr(self, "_rpc"):
+        tasks = [*self._pingers, *self._welcoming.values(), *([] if watcher is None else [watcher])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if hasattr(self, "_joining"):
+            if self.cluster is None:
+                await self._joining.remove(function.address for function in self.functions.values())
             await self._rpc.close()
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
@@ -175,7 +196,9 @@ class FunctionPool:
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
-        reply: dict[str, Any] = await handler(what=what, **message)
+        reply: dict[str, Any] | None = await handler(what=what, **message)
+        if reply is None:
+            raise NotAFunctionError(f"the worker at {address} is no cache function of this store")
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +215,8 @@ class FunctionPool:
             gone.cancel()
 
     async def _workers(self) -> dict[str, Any]:
-        identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        identity = await asyncio.wait_for(asked, SCHEDULER_S)
         workers: dict[str, Any] = identity["workers"]
         return workers
 
@@ -225,20 +249,41 @@ class FunctionPool:
         for function in list(self.functions.values()):
             if function.address not in workers:
                 self._bury(function)
+        before: asyncio.Task[None] | None = None
         for address, worker in sorted(workers.items(), key=lambda item: str(item[1]["name"])):
-            known = any(f.address == address for f in self.functions.values())
-            if known:
-                continue
-            try:
-                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
-            except (OSError, ValueError, KeyError):
-                continue  # still starting, or hung; a later look finds it
+            if address not in self._welcoming and not any(f.address == address for f in self.functions.values()):
+                name = f"function-{worker['name']}"
+                number = self._numbers.setdefault(name, len(self._numbers))
+                before = asyncio.ensure_future(self._let_in(address, name, number, before))
+                self._welcoming[address] = before
 
-    async def _welcome(self, address: str, name: str) -> None:
+    async def _let_in(self, address: str, name: str, number: int, before: asyncio.Task[None] | None) -> None:
+        """Prepare a worker, beside the others, and welcome it after those `before` it.
+
+        One that is still starting, or hangs, is found by a later look.
+        """
+        try:
+            await self._joining.prepare(address)
+            if before is not None:
+                await asyncio.wait([before])
+            await asyncio.wait_for(self._welcome(address, name, number), self._deadline_s)
+        except NotAFunctionError:
+            self._joining.forget(address)
+        except ClusterError as error:
+            if not hasattr(self, "_watcher"):
+                raise
+            if address not in self._refused:
+                self._refused.add(address)
+                warnings.warn(f"{error}; it is not used", RuntimeWarning, stacklevel=2)
+        except (OSError, ValueError, KeyError):
+            pass
+        finally:
+            self._welcoming.pop(address, None)
+
+    async def _welcome(self, address: str, name: str, number: int) -> None:
         state = await self._send(address, "ping", {})
         reply = await self._send(address, "inventory", {"renew": True})
         held = wire.unpack(reply["held"])
-        number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
@@ -262,11 +307,17 @@ class FunctionPool:
         """Keep-alive (section 4.5): notice when a function falls silent, and when it answers again."""
         while not self._closing and self.functions.get(function.number) is function:
             try:
-                await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
+                state = await asyncio.wait_for(self._send(function.address, "ping", {}), self._deadline_s)
+                if state["incarnation"] != function.incarnation:  # another process, or its lease ended
+                    self._bury(function)
+                    return
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
+            except NotAFunctionError:
+                self._bury(function)
+                return
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()
