@@ -35,6 +35,7 @@ class Cluster:
 
     def scheduler(self) -> None:
         process = self.start("scheduler", "--port", "0", "--protocol", "tls")
+        self.workers["scheduler"] = process
         assert process.stderr is not None
         for line in process.stderr:
             found = re.search(r"Scheduler at:\s+(tls://\S+)", line)
@@ -54,7 +55,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def hung(self, name: str) -> Iterator[None]:
-        """Stop a worker's process (SIGSTOP) for a block."""
+        """Stop the process of a worker, or of the scheduler, for a block (SIGSTOP)."""
         process = psutil.Process(self.workers[name].pid)
         process.suspend()
         try:

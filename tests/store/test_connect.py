@@ -10,6 +10,7 @@ import pytest
 
 from flstore import FLStore
 from flstore.errors import ClusterError, InvalidParameterError
+from flstore.functions import clusters
 from flstore.functions.clusters import check_versions
 from tests.store.clusters import Cluster
 from tests.store.conftest import CLIENTS, fill
@@ -48,12 +49,25 @@ def test_a_worker_with_less_memory_gives_what_it_can_and_is_named(connect: Any) 
     assert all(f.capacity_bytes < 0.6 * 2**30 for f in store.status().functions)
 
 
-def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["tls", "tcp"])
+@pytest.mark.parametrize("mute", [False, True], ids=["absent", "mute"])
+def test_a_scheduler_that_does_not_answer_is_named(
+    cluster: Cluster, tmp_path: Path, protocol: str, mute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT_S", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        address = f"tls://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=f"{address} did not answer within 5 s"):
-            FLStore.connect(address, str(tmp_path), security=cluster.security)
+        if mute:  # the kernel takes the connection, and nobody ever says a word
+            taken.listen()
+        address = f"{protocol}://127.0.0.1:{taken.getsockname()[1]}"
+        security = cluster.security if protocol == "tls" else None
+        with pytest.raises(ClusterError, match=f"the scheduler at {address} did not answer within 1 s: .+"):
+            FLStore.connect(address, str(tmp_path), security=security)
+
+
+def test_the_time_that_a_scheduler_has_is_as_documented() -> None:
+    assert clusters.CONNECT_TIMEOUT_S == 5
+    assert "did not answer within 5 s" in str(FLStore.connect.__doc__)
 
 
 @pytest.mark.parametrize("address", ["somewhere", "http://host:1", "tls://host", "tls://host:port", ""])

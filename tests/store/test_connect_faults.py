@@ -39,6 +39,16 @@ def test_a_hung_worker_holds_up_neither_opening_nor_closing(connect: Any, cluste
         assert time.monotonic() - began < 15, "waiting for a hung worker has no end of its own"
 
 
+def test_a_hung_scheduler_does_not_hold_up_requests_or_closing(connect: Any, cluster: Cluster) -> None:
+    store = connect("headless", ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 3))
+    with cluster.hung("scheduler"):
+        assert store.request("clustering", round=1, k=2, deadline_s=20).value.k == 2
+        began = time.monotonic()
+        store.close()
+        assert time.monotonic() - began < 30
+
+
 def test_a_worker_restarted_at_its_address_is_noticed(
     connect: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
