@@ -110,7 +110,7 @@ def test_buckets_that_are_not_there_and_keys_that_are_wrong(tmp_path: Path) -> N
 
 
 def test_a_clock_that_jumps_disturbs_nothing(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(functions=2, ping_deadline_s=0.3)
+    store = open_store(functions=2)
     fill(store, range(1, 3))
     real, before = time.time, {f.incarnation for f in store._pool.functions.values()}
     for jump_s in (86_400.0, -86_400.0, 0.0):
@@ -119,7 +119,7 @@ def test_a_clock_that_jumps_disturbs_nothing(open_store: Any, monkeypatch: pytes
         assert (answer.record.status, answer.record.latency_s < 20) == ("done", True)
         store.ingest(3 + int(jump_s), make_round(3)) if jump_s >= 0 else None
         heard = threading.Event()
-        heard.wait(0.6)  # two deadlines of pings
+        heard.wait(0.6)  # at least one ping
         assert store._pool.silent() == frozenset()
         store.flush()
         assert store._objects.clean_temporaries(0) == {}
