@@ -92,6 +92,7 @@ class FLStore(System):
         ping_deadline_s: float = 2.0,
         replicas: int = 0,
         takeover: bool = False,
+        lease_s: float = 60.0,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -99,6 +100,8 @@ class FLStore(System):
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
         if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
             raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
+        if not lease_s > ping_deadline_s:
+            raise InvalidParameterError(f"lease_s must be above ping_deadline_s={ping_deadline_s}, got {lease_s!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._writing = Writing(self, takeover, ping_deadline_s)
@@ -122,6 +125,7 @@ class FLStore(System):
                 ping_deadline_s=ping_deadline_s,
                 compute_threads=self._size.cores,
                 telling=self._writing,
+                lease_s=lease_s,
             )
             self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
@@ -235,7 +239,8 @@ class FLStore(System):
         model : str, optional
             As for :meth:`local`.
         **options
-            As for :meth:`local`.
+            As for :meth:`local`; and ``lease_s``: when this process dies without closing the store, its functions free
+            their memory after so many seconds (default 60 s).
 
         Raises
         ------

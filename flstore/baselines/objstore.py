@@ -88,7 +88,7 @@ class ObjStoreAgg(System):
             record.functions.append(self.place)
         except FLStoreError as error:
             question.fail(error)
-        except Exception as error:  # what a workload raises reaches the caller as it does from a function
+        except BaseException as error:  # what a workload raises reaches the caller as it does from a function
             question.fail(RequestError(f"{type(error).__name__}: {error}"))
         else:
             question.finish(value)

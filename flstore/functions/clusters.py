@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import platform
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, LocalCluster, Status
+from distributed.comm import connect
 from distributed.security import Security
 
 from flstore.errors import ClusterError, InvalidParameterError
@@ -89,24 +92,26 @@ def join(address: str, security: Security | Mapping[str, str] | None, insecure: 
     InvalidParameterError
         No address of a scheduler, or one without encryption that leaves this machine (nothing was tried then).
     ClusterError
-        The scheduler does not answer, or its workers run other versions than this process.
+        The scheduler does not answer.
     """
     check_address(address, insecure)
     if security is not None and not isinstance(security, Security):
         security = Security(require_encryption=True, **security)
     try:
-        client = Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
+            thread.submit(asyncio.run, _knock(address, security or Security())).result()
+        return Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ClusterError(
-            f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {error}"
+            f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {str(error) or 'it says nothing'}"
         ) from error
-    try:
-        versions = client.get_versions(packages=["flstore"])["workers"]  # type: ignore[index]
-        check_versions({name: worker["packages"] for name, worker in versions.items()})
-    except BaseException:
-        client.close(timeout=5)
-        raise
-    return client
+
+
+async def _knock(address: str, security: Security) -> None:
+    """Connect and disconnect: Dask's client would wait for ever for one that takes a connection and says nothing."""
+    asked = connect(address, timeout=CONNECT_TIMEOUT_S, **security.get_connection_args("client"))
+    comm = await asyncio.wait_for(asked, CONNECT_TIMEOUT_S)
+    await comm.close()
 
 
 def check_address(address: str, insecure: bool) -> None:

@@ -4,6 +4,8 @@ It is a worker plugin with a message handler of its own, so Dask knows nothing o
 or replicated behind our back. Messages carry plain values and buffers (see ``wire``).
 """
 
+# Longer than 300 lines because all messages that a function answers are in one place.
+
 from __future__ import annotations
 
 import asyncio
@@ -20,9 +22,10 @@ from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, tensors
-from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
+from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError, RequestError
 from flstore.functions import wire
 from flstore.functions.desk import ORDERS, Desk
+from flstore.functions.lease import Lease
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
@@ -67,16 +70,18 @@ class CacheFunction(Desk, WorkerPlugin):
         Requests that compute at the same time.
     term : (str, int)
         Lineage and epoch of the writer, see :class:`flstore.persistence.term.Term`.
+    lease_s : float, optional
+        Without a ping for so many seconds the function lets go of what it holds: its owner died without a word.
     """
 
     def __init__(
         self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1,
-        term: tuple[str, int] = ("", 0),
+        term: tuple[str, int] = ("", 0), lease_s: float | None = None,
     ) -> None:  # fmt: skip
         self.name = f"flstore-{namespace}"
         self.namespace = namespace
         self.memory_bytes, self.compute_threads = memory_bytes, compute_threads
-        self._spec, self._term = store_spec, term
+        self._spec, self._term, self.lease_s = store_spec, term, lease_s
 
     @property
     def capacity_bytes(self) -> int:
@@ -97,10 +102,15 @@ class CacheFunction(Desk, WorkerPlugin):
         self.prefetch = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="flstore-prefetch")
         self.compute = ThreadPoolExecutor(self.compute_threads, thread_name_prefix="flstore-compute")
         worker.handlers[handler_name(self.namespace)] = self.handle
+        self._lease = None if self.lease_s is None else Lease(self.lease_s, self._forget)
 
-    def teardown(self, worker: Any) -> None:
+    async def teardown(self, worker: Any) -> None:
         """Stop answering, let go of everything."""
         worker.handlers.pop(handler_name(self.namespace), None)
+        if self._lease is not None:
+            self._lease.cancel()
+        if self._connections is not None:
+            await self._connections.close()
         self.io.shutdown(wait=False, cancel_futures=True)
         self.prefetch.shutdown(wait=False, cancel_futures=True)
         self.compute.shutdown(wait=False, cancel_futures=True)
@@ -120,6 +130,10 @@ class CacheFunction(Desk, WorkerPlugin):
             return {"status": "failed", **wire.error_values(error)}
 
     # --- what it holds ----------------------------------------------------------------------------------------------
+
+    async def _forget(self) -> None:
+        self.incarnation = uuid.uuid4().hex
+        await self.memory.clear()
 
     async def _inventory(self, renew: bool) -> dict[str, Any]:
         """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
@@ -309,8 +323,13 @@ def _compute(path: str, params: dict[str, Any], inputs: Inputs) -> tuple[bytes, 
     from flstore import workloads
 
     began = time.perf_counter()
-    result = workloads.from_path(path)(**params).compute(inputs)
-    packed = wire.pack_result(result)
+    try:
+        result = workloads.from_path(path)(**params).compute(inputs)
+        packed = wire.pack_result(result)
+    except FLStoreError:
+        raise
+    except BaseException as error:  # SystemExit, say, would end the event loop, and with it the function
+        raise RequestError(f"{type(error).__name__}: {error}") from error
     return packed, began, time.perf_counter()
 
 

@@ -1,5 +1,7 @@
 """The client side of the pool: starts a Dask cluster, sends messages to functions, notices who comes and goes."""
 
+# Longer than 300 lines because coming, answering, falling silent and going change one table, on one event loop.
+
 from __future__ import annotations
 
 import asyncio
@@ -19,6 +21,7 @@ from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.clusters import closed, resize
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.joining import Joining
 from flstore.functions.telling import Telling
 
 _log = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ PING_DEADLINE_S = 2.0
 LOST_AFTER_DEADLINES = 5
 """After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
+SCHEDULER_S = 5.0
+LEASE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +53,10 @@ class Function:
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
+
+
+class NotAFunctionError(ConnectionError):
+    """A worker answers that has no function of this store: it was restarted at the same address."""
 
 
 class FunctionPool:
@@ -71,6 +80,8 @@ class FunctionPool:
         Requests that a function computes at a time.
     telling : Telling
         The writer's term, and word to and from readers.
+    lease_s : float
+        Seconds without any ping after which a function of somebody else's cluster frees the memory that it lent.
     """
 
     def __init__(
@@ -84,6 +95,7 @@ class FunctionPool:
         ping_deadline_s: float = PING_DEADLINE_S,
         compute_threads: int = 1,
         telling: Telling = Telling(),  # noqa: B008 (has no state)
+        lease_s: float = LEASE_S,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -95,12 +107,22 @@ class FunctionPool:
         self._resizes: set[asyncio.Task[None]] = set()
         self._wanted = len(cluster.workers) if cluster is not None else 0
         self.client, self.telling = client, telling
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term)
+        lent_s = lease_s if cluster is None else None
+        self._plugin = CacheFunction(
+            self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term, lease_s=lent_s
+        )
+        self._welcoming: dict[str, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
-        """Install the function on every worker, now and later, and begin to watch who comes and goes."""
-        self.client.register_plugin(self._plugin)
+        """Make every worker that answers a function, and begin to watch who comes and goes.
+
+        Raises
+        ------
+        ClusterError
+            A worker runs other versions, or cannot run a function.
+        """
         self.sync(self._start())
 
     # --- from any thread --------------------------------------------------------------------------------------------
@@ -158,9 +180,6 @@ class FunctionPool:
         self._closing = True
         with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
             self.sync(self._stop(), 30)
-        if self.cluster is None:
-            with contextlib.suppress(Exception):
-                self.client.unregister_worker_plugin(self._plugin.name)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
         if self.cluster is not None:
@@ -171,18 +190,25 @@ class FunctionPool:
     async def _start(self) -> None:
         self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
         await self._rpc.start()
+        self._joining = self._way_in()
         self._members_changed = asyncio.Event()
         await self._look()
+        await asyncio.gather(*self._welcoming.values())
         self._watcher = asyncio.ensure_future(self._watch())
+
+    def _way_in(self) -> Joining:
+        """How workers become functions of this pool."""
+        return Joining(self._rpc, self._plugin, self._deadline_s, foreign=self.cluster is None)
 
     async def _stop(self) -> None:
         watcher = getattr(self, "_watcher", None)
-        if watcher is not None:
-            tasks = [watcher, *self._pingers]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, *self._resizes, return_exceptions=True)
-        if hasattr(self, "_rpc"):
+        tasks = [*self._pingers, *self._welcoming.values(), *([] if watcher is None else [watcher])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._resizes, return_exceptions=True)
+        if hasattr(self, "_joining"):
+            if self.cluster is None:
+                await self._joining.remove(function.address for function in self.functions.values())
             await self._rpc.close()
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
@@ -221,7 +247,9 @@ class FunctionPool:
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
-        reply: dict[str, Any] = await handler(what=what, **self.telling.stamp, **message)
+        reply: dict[str, Any] | None = await handler(what=what, **self.telling.stamp, **message)
+        if reply is None:
+            raise NotAFunctionError(f"the worker at {address} is no cache function of this store")
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -238,7 +266,8 @@ class FunctionPool:
             gone.cancel()
 
     async def _workers(self) -> dict[str, Any]:
-        identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        identity = await asyncio.wait_for(asked, SCHEDULER_S)
         workers: dict[str, Any] = identity["workers"]
         return workers
 
@@ -273,20 +302,41 @@ class FunctionPool:
         for function in list(self.functions.values()):
             if function.address not in workers:
                 self._bury(function)
+        before: asyncio.Task[None] | None = None
         for address, worker in sorted(workers.items(), key=lambda item: str(item[1]["name"])):
-            known = any(f.address == address for f in self.functions.values())
-            if known:
-                continue
-            try:
-                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
-            except (OSError, ValueError, KeyError):
-                continue  # still starting, or hung; a later look finds it
+            if address not in self._welcoming and not any(f.address == address for f in self.functions.values()):
+                name = f"function-{worker['name']}"
+                number = self._numbers.setdefault(name, len(self._numbers))
+                before = asyncio.ensure_future(self._let_in(address, name, number, before))
+                self._welcoming[address] = before
 
-    async def _welcome(self, address: str, name: str) -> None:
+    async def _let_in(self, address: str, name: str, number: int, before: asyncio.Task[None] | None) -> None:
+        """Prepare a worker, beside the others, and welcome it after those `before` it.
+
+        One that is still starting, or hangs, is found by a later look.
+        """
+        try:
+            await self._joining.prepare(address)
+            if before is not None:
+                await asyncio.wait([before])
+            await asyncio.wait_for(self._welcome(address, name, number), self._deadline_s)
+        except NotAFunctionError:
+            self._joining.forget(address)
+        except ClusterError as error:
+            if not hasattr(self, "_watcher"):
+                raise
+            if address not in self._refused:
+                self._refused.add(address)
+                warnings.warn(f"{error}; it is not used", RuntimeWarning, stacklevel=2)
+        except (OSError, ValueError, KeyError):
+            pass
+        finally:
+            self._welcoming.pop(address, None)
+
+    async def _welcome(self, address: str, name: str, number: int) -> None:
         state = await self._send(address, "ping", {})
         reply = await self._send(address, "inventory", {"renew": True})
         held = wire.unpack(reply["held"])
-        number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
@@ -311,11 +361,18 @@ class FunctionPool:
         while not self._closing and self.functions.get(function.number) is function:
             try:
                 sent = self._send(function.address, "ping", self.telling.message())
-                self.telling.heard(await asyncio.wait_for(sent, self._deadline_s))
+                state = await asyncio.wait_for(sent, self._deadline_s)
+                self.telling.heard(state)
+                if state["incarnation"] != function.incarnation:  # another process, or its lease ended
+                    self._bury(function)
+                    return
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
+            except NotAFunctionError:
+                self._bury(function)
+                return
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()

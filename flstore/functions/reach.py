@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,8 @@ from distributed.security import Security
 
 from flstore.errors import ClusterError, FLStoreError, FunctionLostError
 from flstore.functions import wire
-from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool
+from flstore.functions.joining import Joining
+from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool, NotAFunctionError
 from flstore.types import Key
 
 REACH_TIMEOUT_S = 5.0
@@ -60,6 +61,16 @@ class _Line:
             asyncio.run_coroutine_threadsafe(self._rpc.close(), loop).result(REACH_TIMEOUT_S)
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(REACH_TIMEOUT_S)
+
+
+class _NothingToInstall(Joining):
+    """The writer makes the functions, and ends them."""
+
+    async def prepare(self, address: str) -> None:
+        """Nothing."""
+
+    async def remove(self, addresses: Iterable[str]) -> None:
+        """Nothing."""
 
 
 class ReaderPool(FunctionPool):
@@ -120,20 +131,22 @@ class ReaderPool(FunctionPool):
         return found
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
-        reply: Any = await super()._send(address, what, message)
-        if not isinstance(reply, dict):  # Dask knows no such handler: the writer has closed its store
+        try:
+            return await super()._send(address, what, message)
+        except NotAFunctionError as error:  # the writer has closed its store
             self.reachable = False
-            raise FunctionLostError("the cache function of this store is not there any more")
-        return reply
+            raise FunctionLostError("the cache function of this store is not there any more") from error
+
+    def _way_in(self) -> Joining:
+        return _NothingToInstall(self._rpc, self._plugin, self._deadline_s, foreign=True)
 
     async def wait_for_member(self, timeout: float) -> bool:
         return self.reachable and await super().wait_for_member(min(timeout, MEMBER_DEADLINES * self._deadline_s))
 
-    async def _welcome(self, address: str, name: str) -> None:
+    async def _welcome(self, address: str, name: str, number: int) -> None:
         if not self.reachable:
             raise OSError("the store was closed")
         state = await self._send(address, "ping", {})
-        number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
