@@ -42,7 +42,8 @@ class LocalLock:
             last = self._read()
             held = self._lock_last()
             try:
-                if held is None and not takeover:
+                # A child that it forked may hold the lock of a writer that is gone.
+                if held is None and not (takeover or (last is not None and last.writer.is_gone)):
                     raise refusal(root, job, last)
                 self.term = Term.after(last)
                 self._handle = self._put_in_place()
