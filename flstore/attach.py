@@ -100,12 +100,14 @@ class Reader(ObjStoreAgg):
         """The functions of the job's writer; None when there is no way to them at the moment."""
         with self._guard:
             connection = Connection.load(self._path)
+            if connection is not None and connection.owned and connection.is_stale:
+                connection = None  # its cluster has ended with the writer
             if self._link is not None:
                 if self._link.works and connection is not None and connection.namespace == self._link.namespace:
                     return self._link
                 self._link.let_go()
                 self._link = None
-            if connection is None or (connection.owned and connection.is_stale):
+            if connection is None:
                 return None
             namespace, until, wait_s = self._unreached
             if namespace == connection.namespace and time.monotonic() < until:

