@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AGAIN_AFTER_S, MOST_AGAIN_S = 1.0, 30.0
 """A cluster that could not be reached is not tried again before; each time it cannot, the wait doubles."""
-LOOKS = 4
+LOOKS = 50
 """How often a reader looks again when the writer takes something in meanwhile."""
 
 
@@ -149,11 +149,16 @@ class Reader(ObjStoreAgg):
                 told = link.news() or told
 
     def _needs(self, workload: Workload, scope: Scope) -> list[Key]:
-        self._look({r for r in (scope.round, *(scope.rounds or ())) if isinstance(r, int)})
+        asked = {r for r in (scope.round, *(scope.rounds or ())) if isinstance(r, int)}
+        self._look(asked)
         try:
             keys = System._needs(self, workload, scope)
         except UpdateNotFoundError:
-            self._sight.list_new([])
+            with self._guard:
+                self._sight.list_new(())
+            self._look(
+                asked
+            )  # what was listed just now may have been taken in since the last look, and be there in part
             try:
                 keys = System._needs(self, workload, scope)
             except UpdateNotFoundError as error:

@@ -211,7 +211,7 @@ class Sight:
         )
         before, self._seen = self._seen, (link.namespace, version)
         if gapless:
-            self.list_new(touched | {r for _, r in self._hidden} | self._many)
+            self._list(touched | {r for _, r in self._hidden} | self._many)
         else:
             self._catalogue.read(self._objects)
         self._note_waiting(link, news)
@@ -238,11 +238,14 @@ class Sight:
                 event = self._catalogue.ingested(kind, round, sizes)
                 self._catalogue.state.register(event.keys, event.sizes)
 
+    def _list(self, rounds: Iterable[int]) -> None:
+        self._catalogue.read(self._objects, sorted(rounds))
+
     def list_new(self, asked: Iterable[int]) -> None:
         """List the rounds that are asked for, and those that are new."""
         there = set(self._objects.rounds(self._catalogue.job))
         known = set(self._catalogue.rounds()) | set(self._catalogue.rounds_with_metadata())
-        self._catalogue.read(self._objects, sorted(there & ((there - known) | set(asked))))
+        self._list(there & ((there - known) | set(asked)))
 
     def check_whole(self, keys: Sequence[Key], client: str | None) -> None:
         """Raise UpdateNotFoundError when a request would leave out what the writer has and nobody else can read."""

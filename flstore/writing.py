@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flstore.ingest import Arrival
     from flstore.store import FLStore
 
-TELL_WITHIN_S = 0.2
+TELL_WITHIN_S = 1.0
 """How long an ingest may wait for a function to hear of it, when there are readers."""
 
 _log = logging.getLogger(__name__)

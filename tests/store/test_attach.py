@@ -187,7 +187,7 @@ def test_what_is_neither_durable_nor_held(tmp_path: Path, open_store: Any, attac
         receipt = store.ingest(3, make_round(3))
         receipt._writes[0].result(20)  # c0 is stored, the rest is not
         assert reader.rounds() == [3]
-        for ask in ({"workload": "clustering", "round": 3}, {"workload": "lineage", "client": "c2"}):
+        for ask in ({"workload": "cosine_similarity", "round": 3}, {"workload": "lineage", "client": "c2"}):
             with pytest.raises(UpdateNotFoundError, match=r"not durable yet|neither durable yet"):
                 reader.request(**ask)
         with pytest.raises(UpdateNotFoundError, match="c2"):
@@ -197,17 +197,27 @@ def test_what_is_neither_durable_nor_held(tmp_path: Path, open_store: Any, attac
     assert len(reader.request("clustering", round=3, k=2).value.clients) == CLIENTS
 
 
-def test_a_round_is_never_seen_in_part(open_store: Any, attach: Any) -> None:
-    store = open_store(ping_deadline_s=8, policy="p4")
-    reader = attach(store.root)
+def test_a_round_is_never_seen_in_part(tmp_path: Path, open_store: Any, attach: Any) -> None:
+    plan = FaultPlan(str(tmp_path / "plan"))
+    root = {"root": plan.url(tmp_path / "root"), "storage_options": plan.storage_options}
+    plan.add(Fault("stall", "write", delay_s=0.05, match="*client=c[2-4]*"))
+    store = open_store(ping_deadline_s=4, policy="p4", **root)
+    reader = attach(**root)
+    assert reader.rounds() == [], "and the writer has heard of it"
+
+    def train() -> None:
+        for r in range(1, 21):
+            store.ingest(r, make_round(r)).wait()
+
     with ThreadPoolExecutor(1) as training:
-        done = training.submit(lambda: [store.ingest(r, make_round(r)) for r in range(1, 60)])
+        done = training.submit(train)
         seen = []
         while not done.done() or not seen:
-            for round in reader.rounds()[-1:]:
-                with contextlib.suppress(UpdateNotFoundError):  # some of it is not durable yet
+            newest = max(reader.rounds(), default=0)
+            for round in (newest, newest + 1):
+                with contextlib.suppress(UpdateNotFoundError):  # not there, or some of it is not durable yet
                     seen.append(len(reader.request("cosine_similarity", round=round).value.clients))
-    assert done.result()
+    done.result()
     assert set(seen) == {CLIENTS}
 
 
