@@ -156,9 +156,7 @@ class Reader(ObjStoreAgg):
         except UpdateNotFoundError:
             with self._guard:
                 self._sight.list_new(())
-            self._look(
-                asked
-            )  # what was listed just now may have been taken in since the last look, and be there in part
+            self._look(asked)  # what was just listed may have come since the last look, and be there in part
             try:
                 keys = System._needs(self, workload, scope)
             except UpdateNotFoundError as error:

@@ -54,8 +54,8 @@ class LocalLock:
     def check(self) -> None:
         try:
             there, mine = os.stat(self._path), os.fstat(self._handle)
-        except FileNotFoundError:
-            return  # somebody removed the job; nobody took it over
+        except OSError:
+            return  # nobody took it over; that it was removed or cannot be reached is for the writes to say
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             raise replaced(self._root, self._job, self._read())
 
