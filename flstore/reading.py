@@ -97,6 +97,7 @@ class Link:
         try:
             self._pool.start()
             self._serving = _ReaderServing(self._pool, catalogue, alone)
+            self._pool.submit(self._pool.weigh([]))  # so that the writer soon knows that somebody reads
         except BaseException:
             self._pool.close()
             raise

@@ -156,7 +156,10 @@ class Writing(Telling):
     def heard(self, reply: dict[str, Any]) -> None:
         if reply.get("status") != "OK":
             return
-        self._readers = self._readers or reply["readers"] > 0
+        if reply["readers"] and not self._readers:
+            self._readers = True
+            if self._pool is not None:
+                self._pool.submit(tell(self._pool))  # the first reader waits to be noticed
         for asked in wire.unpack(reply["asked"]):
             event = self._event(asked)
             if event is not None:
