@@ -26,9 +26,9 @@ from flstore.workloads.base import Scope, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
-AGAIN_AFTER_S = 1.0
-"""A cluster that could not be reached is not tried again before."""
-LOOKS = 4
+AGAIN_AFTER_S, MOST_AGAIN_S = 1.0, 30.0
+"""A cluster that could not be reached is not tried again before; each time it cannot, the wait doubles."""
+LOOKS = 50
 """How often a reader looks again when the writer takes something in meanwhile."""
 
 
@@ -85,7 +85,7 @@ class Reader(ObjStoreAgg):
         self._guard = threading.RLock()
         self._link: Link | None = None
         self._sight = Sight(self._catalogue, self._objects)
-        self._failed: tuple[str, float] | None = None
+        self._unreached: tuple[str, float, float] = ("", 0.0, AGAIN_AFTER_S)
         self._warned = False
         if connection is not None and Connection.load(self._path) is None:
             raise ClusterError(f"there is no connection file {self._path}; a writer has one while its store is open")
@@ -100,19 +100,24 @@ class Reader(ObjStoreAgg):
         """The functions of the job's writer; None when there is no way to them at the moment."""
         with self._guard:
             connection = Connection.load(self._path)
+            if connection is not None and connection.owned and connection.is_stale:
+                connection = None  # its cluster has ended with the writer
             if self._link is not None:
                 if self._link.works and connection is not None and connection.namespace == self._link.namespace:
                     return self._link
                 self._link.let_go()
                 self._link = None
-            if connection is None or (connection.owned and connection.is_stale):
+            if connection is None:
                 return None
-            if self._failed and self._failed[0] == connection.namespace and time.monotonic() < self._failed[1]:
+            namespace, until, wait_s = self._unreached
+            if namespace == connection.namespace and time.monotonic() < until:
                 return None
             try:
                 self._link = Link(connection, self._catalogue, self._alone)
+                self._unreached = ("", 0.0, AGAIN_AFTER_S)
             except ClusterError:
-                self._failed = (connection.namespace, time.monotonic() + AGAIN_AFTER_S)
+                again_s = min(2 * wait_s, MOST_AGAIN_S) if namespace == connection.namespace else AGAIN_AFTER_S
+                self._unreached = (connection.namespace, time.monotonic() + again_s, again_s)
             return self._link
 
     def _alone(self, question: Question) -> None:
@@ -144,11 +149,14 @@ class Reader(ObjStoreAgg):
                 told = link.news() or told
 
     def _needs(self, workload: Workload, scope: Scope) -> list[Key]:
-        self._look({r for r in (scope.round, *(scope.rounds or ())) if isinstance(r, int)})
+        asked = {r for r in (scope.round, *(scope.rounds or ())) if isinstance(r, int)}
+        self._look(asked)
         try:
             keys = System._needs(self, workload, scope)
         except UpdateNotFoundError:
-            self._sight.list_new([])
+            with self._guard:
+                self._sight.list_new(())
+            self._look(asked)  # what was just listed may have come since the last look, and be there in part
             try:
                 keys = System._needs(self, workload, scope)
             except UpdateNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,16 @@ class Process:
         """Whether it has certainly ended. False for one of another machine or container, of which nothing is known."""
         if not self.birth or self.birth.rpartition(" ")[0] != _place():
             return False
-        return _birth(self.pid) != self.birth
+        found = _birth(self.pid)
+        if found:
+            return found != self.birth
+        # Some systems show no processes of other users, but say that they are there.
+        with suppress(PermissionError):
+            try:
+                os.kill(self.pid, 0)
+            except ProcessLookupError:
+                return True
+        return False
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -58,7 +68,7 @@ def _birth(pid: int) -> str:
     try:
         # The name of the program, in parentheses, may hold spaces; the 20th field after it is the tick of the start.
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return "" if stat[0] == "Z" else f"{_place()} {stat[19]}"
+        return f"{_place()} {'ended' if stat[0] == 'Z' else stat[19]}"
     except OSError:
         if Path("/proc/self/stat").exists():
             return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import numpy as np
 
 from flstore.catalogue import Catalogue
 from flstore.connection import Connection
-from flstore.errors import FunctionLostError, UpdateNotFoundError
+from flstore.errors import FunctionLostError, StoreClosedError, UpdateNotFoundError
 from flstore.healing import Copy, Healing
 from flstore.moves import Moves
 from flstore.plans import plan, requested
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from flstore.functions.reach import ReaderPool
     from flstore.persistence import ObjectStore
 
+_POLL_S = 0.02
 _NOT_DURABLE = "; what the writer took in a moment ago can be asked for once it is durable: after its flush()"
 
 
@@ -74,17 +77,10 @@ class _ReaderServing(Serving):
         try:
             return await super()._try_functions(question, event, run)
         except FunctionLostError:
-            self._alone(question)  # which finishes it; that this returns is not its end
-            return await _ended(question)
+            self._alone(question)
+            return (await asyncio.wrap_future(question.future)).value
         except UpdateNotFoundError as error:
             raise UpdateNotFoundError(f"{error}{_NOT_DURABLE}") from None
-
-
-async def _ended(question: Question) -> Any:
-    import asyncio
-
-    result = await asyncio.wrap_future(question.future)
-    return result.value
 
 
 class Link:
@@ -110,10 +106,14 @@ class Link:
 
         self.namespace = connection.namespace
         self._alone = alone
+        self._open: set[Question] = set()
+        self._gone = self._greeted = False
+        self._greeting_s = connection.ping_deadline_s / 2
         self._pool = ReaderPool(connection.address, connection.tls, connection.namespace, connection.ping_deadline_s)
         try:
             self._pool.start()
             self._serving = _ReaderServing(self._pool, catalogue, alone)
+            self._pool.submit(self._pool.weigh([]))  # so that the writer soon knows that somebody reads
         except BaseException:
             self._pool.close()
             raise
@@ -125,7 +125,12 @@ class Link:
 
     def serve(self, question: Question, asked: Any) -> None:
         """Answer a question, and let the writer hear of it."""
-        self._pool.submit(self._weigh_and_serve(question, asked))
+        self._open.add(question)
+        question.future.add_done_callback(lambda _: self._open.discard(question))
+        if self._gone:
+            self._alone(question)
+        else:
+            self._pool.submit(self._weigh_and_serve(question, asked))
 
     async def _weigh_and_serve(self, question: Question, asked: Any) -> None:
         try:
@@ -139,29 +144,28 @@ class Link:
 
     def news(self) -> dict[str, Any] | None:
         """The writer's latest news, None when no function answers."""
-        from flstore.functions.reach import wait
-
-        sizes, news = wait(self._pool.submit(self._pool.weigh([])))
+        sizes, news = self._pool.wait(self._pool.weigh([]))
+        if not self._greeted:
+            # Until the writer knows that somebody reads, it tells its news with its pings only, which come too late.
+            until = time.monotonic() + self._greeting_s
+            while sizes and not news.get("heard") and time.monotonic() < until:
+                time.sleep(_POLL_S)
+                sizes, news = self._pool.wait(self._pool.weigh([]))
+            self._greeted = True
         return news if sizes else None
 
     def holdings(self) -> dict[Key, int]:
         """Everything that the functions hold."""
-        from flstore.functions.reach import wait
-
-        found: dict[Key, int] = wait(self._pool.submit(self._pool.holdings()))
+        found: dict[Key, int] = self._pool.wait(self._pool.holdings())
         return found
 
     def fetch(self, key: Key) -> Any:
         """The bytes of an object, from a function that holds it; None when none does."""
-        from flstore.functions.reach import wait
-
-        return wait(self._pool.submit(self._pool.fetch(key)))
+        return self._pool.wait(self._pool.fetch(key))
 
     def statuses(self) -> tuple[FunctionStatus, ...]:
         """The functions and what they hold."""
-        from flstore.functions.reach import wait
-
-        by_function: dict[int, dict[Key, int]] = wait(self._pool.submit(self._pool.inventories()))
+        by_function: dict[int, dict[Key, int]] = self._pool.wait(self._pool.inventories())
         statuses = []
         for number, function in sorted(self._pool.functions.items()):
             held = by_function.get(number, {})
@@ -176,12 +180,18 @@ class Link:
         return tuple(statuses)
 
     def let_go(self) -> None:
-        """Close in the background: its last requests may still run."""
+        """Disconnect in the background; what is still asked is answered without these functions."""
+        self._gone = True
+        for question in list(self._open):
+            self._alone(question)
         threading.Thread(target=self._pool.close, name="flstore-reader-close", daemon=True).start()
 
     def close(self) -> None:
         """Fail what is still asked, and disconnect."""
+        self._gone = True
         self._serving.abandon()
+        for question in list(self._open):
+            question.fail(StoreClosedError("the store was closed before the request was answered"))
         self._pool.close()
 
 
@@ -218,7 +228,7 @@ class Sight:
         )
         before, self._seen = self._seen, (link.namespace, version)
         if gapless:
-            self.list_new(touched | {r for _, r in self._hidden} | self._many)
+            self._list(touched | {r for _, r in self._hidden} | self._many)
         else:
             self._catalogue.read(self._objects)
         self._note_waiting(link, news)
@@ -245,11 +255,14 @@ class Sight:
                 event = self._catalogue.ingested(kind, round, sizes)
                 self._catalogue.state.register(event.keys, event.sizes)
 
+    def _list(self, rounds: Iterable[int]) -> None:
+        self._catalogue.read(self._objects, sorted(rounds))
+
     def list_new(self, asked: Iterable[int]) -> None:
         """List the rounds that are asked for, and those that are new."""
         there = set(self._objects.rounds(self._catalogue.job))
         known = set(self._catalogue.rounds()) | set(self._catalogue.rounds_with_metadata())
-        self._catalogue.read(self._objects, sorted(there & ((there - known) | set(asked))))
+        self._list(there & ((there - known) | set(asked)))
 
     def check_whole(self, keys: Sequence[Key], client: str | None) -> None:
         """Raise UpdateNotFoundError when a request would leave out what the writer has and nobody else can read."""

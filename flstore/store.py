@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import warnings
 from collections.abc import Callable, Mapping
@@ -269,10 +270,17 @@ class FLStore(System):
         return max((int(t.sizes.max()) for slot, t in self._state.slots() if slot[1] is Kind.UPDATE), default=0)
 
     @classmethod
-    def attach(cls, root: str, job: str = "default", **options: Any) -> Reader:
+    def attach(
+        cls,
+        root: str,
+        job: str = "default",
+        storage_options: Mapping[str, Any] | None = None,
+        connection: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Reader:
         """Ask a job that another process writes: a store with the same look-up and requests, which takes nothing in.
 
-        See :class:`flstore.attach.Reader` for the options.
+        Takes and raises what :class:`flstore.attach.Reader` does.
 
         Examples
         --------
@@ -281,7 +289,7 @@ class FLStore(System):
         """
         from flstore.attach import Reader
 
-        return Reader(root, job, **options)
+        return Reader(root, job, storage_options, connection, **options)
 
     # --- the engine -------------------------------------------------------------------------------------------------
 

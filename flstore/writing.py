@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +28,9 @@ if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
     from flstore.ingest import Arrival
     from flstore.store import FLStore
+
+TELL_WITHIN_S = 1.0
+"""How long an ingest may wait for a function to hear of it, when there are readers."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +58,7 @@ class Writing(Telling):
         self._file: Path | None = None
         self._connection: Connection | None = None
         self._numbers = itertools.count(-1, -1)
-        self._readers = self._untold = False
-        self._telling = threading.Lock()
-        self._told: Future[None] | None = None
+        self._readers = False
 
     # --- the claim --------------------------------------------------------------------------------------------------
 
@@ -132,22 +131,15 @@ class Writing(Telling):
         """Tell readers of an arrival before it is stored."""
         rows = [Key(self._store.job, Kind.METADATA, arrival.round, client) for client in arrival.metadata_rows]
         with self._news.taking_in(arrival.round, [*arrival.buffers, *rows]) as noted:
-            self._tell_soon()
+            self._tell()
             yield noted
 
-    def _tell_soon(self) -> None:
-        """Readers that were here once hear of an arrival now, others with the next pings."""
+    def _tell(self) -> None:
+        """Readers that were here hear of an arrival before it can be listed in part; others with the next pings."""
         pool = self._pool
         if self._readers and pool is not None:
-            with self._telling:
-                self._untold = True
-                if self._told is None or self._told.done():
-                    self._told = pool.submit(self._tell(pool))
-
-    async def _tell(self, pool: FunctionPool) -> None:
-        while self._untold:
-            self._untold = False
-            await tell(pool)
+            with suppress(TimeoutError):
+                pool.sync(tell(pool), TELL_WITHIN_S)
 
     @property
     def term(self) -> tuple[str, int]:
@@ -159,12 +151,15 @@ class Writing(Telling):
         return {} if self._claim is None else {"epoch": self._claim.term.epoch}
 
     def message(self) -> dict[str, Any]:
-        return {"news": wire.pack(self._news.values()), "drain": True}
+        return {"news": wire.pack({**self._news.values(), "heard": self._readers}), "drain": True}
 
     def heard(self, reply: dict[str, Any]) -> None:
         if reply.get("status") != "OK":
             return
-        self._readers = self._readers or reply["readers"] > 0
+        if reply["readers"] and not self._readers:
+            self._readers = True
+            if self._pool is not None:
+                self._pool.submit(tell(self._pool))  # the first reader waits to be noticed
         for asked in wire.unpack(reply["asked"]):
             event = self._event(asked)
             if event is not None:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,15 +119,9 @@ class ReaderPool(FunctionPool):
 
     async def _workers(self) -> dict[str, Any]:
         try:
-            found = await asyncio.wait_for(super()._workers(), REACH_TIMEOUT_S)
-        except (OSError, ValueError) as error:
-            self.reachable = False
-            for function in list(self.functions.values()):
-                self._bury(function)
-            self._members_changed.set()
+            return await asyncio.wait_for(super()._workers(), REACH_TIMEOUT_S)
+        except ValueError as error:  # tornado, when the scheduler dies during the TLS handshake
             raise OSError(f"the scheduler does not answer: {error}") from error
-        self.reachable = True
-        return found
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -207,6 +200,10 @@ class ReaderPool(FunctionPool):
             for number, reply in replies.items()
         }
 
+    def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Ask from another thread, and wait for the answer."""
+        return self.sync(coroutine, REACH_TIMEOUT_S + self._deadline_s)
+
     async def fetch(self, key: Key) -> Any:
         """The bytes (or metadata row) of an object from a function that holds it, None when none does."""
         sizes, _ = await self.weigh([key])
@@ -216,8 +213,3 @@ class ReaderPool(FunctionPool):
                 if number in replies and replies[number]["data"][0] is not None:
                     return replies[number]["data"][0]
         return None
-
-
-def wait(future: Future[Any]) -> Any:
-    """The result of what was started on a reader's event loop."""
-    return future.result(REACH_TIMEOUT_S)

@@ -33,7 +33,9 @@ class Telling:
 async def tell(pool: FunctionPool) -> None:
     """Bring the news to all functions now, not with their next pings; those that do not answer hear of it then."""
     telling = pool.telling
-    calls = [pool._send(f.address, "ping", telling.message()) for f in list(pool.functions.values())]
+    calls = [
+        pool._send(f.address, "ping", telling.message()) for f in list(pool.functions.values()) if not f.silent.is_set()
+    ]
     bounded = [asyncio.wait_for(call, pool._deadline_s) for call in calls]
     for reply in await asyncio.gather(*bounded, return_exceptions=True):
         if not isinstance(reply, BaseException):

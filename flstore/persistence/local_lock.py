@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ class LocalLock:
             last = self._read()
             held = self._lock_last()
             try:
-                if held is None and not takeover:
+                # A child that it forked may hold the lock of a writer that is gone.
+                if held is None and not (takeover or (last is not None and last.writer.is_gone)):
                     raise refusal(root, job, last)
                 self.term = Term.after(last)
                 self._handle = self._put_in_place()
@@ -53,8 +55,8 @@ class LocalLock:
     def check(self) -> None:
         try:
             there, mine = os.stat(self._path), os.fstat(self._handle)
-        except FileNotFoundError:
-            return  # somebody removed the job; nobody took it over
+        except OSError:
+            return  # nobody took it over; that it was removed or cannot be reached is for the writes to say
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             raise replaced(self._root, self._job, self._read())
 
@@ -86,16 +88,31 @@ class LocalLock:
         """Lock a new file, then give it the name: whoever sees it sees it whole and locked."""
         new = self._path.with_name(layout.writer_name("new"))
         new.unlink(missing_ok=True)
-        handle = _open(new)
+        with open(new, "wb") as file:
+            file.write(self.term.dump())
+            file.flush()
+            os.fsync(file.fileno())
+        handle = _lock_to_keep(new)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(handle, self.term.dump())
-            os.fsync(handle)
             os.replace(new, self._path)
         except BaseException:
             os.close(handle)
             raise
         return handle
+
+
+def _lock_to_keep(path: Path) -> int:
+    """A locked handle, for reading where that is enough: a file open for writing keeps a disk from being set aside."""
+    for flags in (os.O_RDONLY, os.O_RDWR):
+        handle = os.open(path, flags | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError as error:  # NFS locks only what is open for writing
+            os.close(handle)
+            if error.errno != errno.EBADF or flags == os.O_RDWR:
+                raise
+    raise AssertionError("unreachable")
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flstore import FLStore
@@ -14,7 +17,7 @@ from flstore.testing.faulty_fs import Fault, FaultPlan
 from flstore.types import FunctionJoined, FunctionLost, Kind, Requested
 from tests.store.conftest import CLIENTS, fill, make_round
 from tests.store.other import FILL, Other, OtherError, opened
-from tests.store.test_hangs import wait_until
+from tests.store.test_hangs import holder_of, hung, wait_until
 from tests.store.test_requests import REQUESTS, assert_same
 
 ATTACH = "from flstore import FLStore\nreader = FLStore.attach({!r})"
@@ -161,13 +164,12 @@ def test_what_is_not_durable_yet(tmp_path: Path, open_store: Any, attach: Any) -
     store.flush()
     reader = attach(**root)
     reader.request("clustering", round=2, k=2)
-    wait_until(lambda: store._writing._readers)
     with plan.stage(Fault("stall", "write", match="*round=00000003*client=c[1-4]*")):
         store.ingest(3, make_round(3))
         wait_until(
             lambda: any(k.round == 3 for keys in store.inventory().values() for k in keys if k.kind is Kind.UPDATE)
         )
-        wait_until(lambda: 3 in reader.rounds())
+        assert reader.rounds() == [1, 2, 3]
         assert reader.clients(3) == store.clients(3), "the functions hold it"
         assert (reader.update(3, "c1")["w"] == make_round(3)["c1"]["w"]).all()
         mine = reader.request("malicious_filtering", round=3)
@@ -181,12 +183,11 @@ def test_what_is_neither_durable_nor_held(tmp_path: Path, open_store: Any, attac
     store = open_store(ping_deadline_s=0.3, policy="p4", **root)
     reader = attach(**root)
     reader.rounds()
-    wait_until(lambda: store._writing._readers)
     with plan.stage(Fault("stall", "write", match="*round=00000003*client=c[1-4]*")):
         receipt = store.ingest(3, make_round(3))
         receipt._writes[0].result(20)  # c0 is stored, the rest is not
-        wait_until(lambda: reader.rounds() == [3])
-        for ask in ({"workload": "clustering", "round": 3}, {"workload": "lineage", "client": "c2"}):
+        assert reader.rounds() == [3]
+        for ask in ({"workload": "cosine_similarity", "round": 3}, {"workload": "lineage", "client": "c2"}):
             with pytest.raises(UpdateNotFoundError, match=r"not durable yet|neither durable yet"):
                 reader.request(**ask)
         with pytest.raises(UpdateNotFoundError, match="c2"):
@@ -194,6 +195,57 @@ def test_what_is_neither_durable_nor_held(tmp_path: Path, open_store: Any, attac
         assert (reader.update(3, "c0")["w"] == make_round(3)["c0"]["w"]).all()
     store.flush()
     assert len(reader.request("clustering", round=3, k=2).value.clients) == CLIENTS
+
+
+def test_a_round_is_never_seen_in_part(tmp_path: Path, open_store: Any, attach: Any) -> None:
+    plan = FaultPlan(str(tmp_path / "plan"))
+    root = {"root": plan.url(tmp_path / "root"), "storage_options": plan.storage_options}
+    plan.add(Fault("stall", "write", delay_s=0.05, match="*client=c[2-4]*"))
+    store = open_store(ping_deadline_s=4, policy="p4", **root)
+    reader = attach(**root)
+    assert reader.rounds() == [], "and the writer has heard of it"
+
+    def train() -> None:
+        for r in range(1, 21):
+            store.ingest(r, make_round(r)).wait()
+
+    with ThreadPoolExecutor(1) as training:
+        done = training.submit(train)
+        seen = []
+        while not done.done() or not seen:
+            newest = max(reader.rounds(), default=0)
+            for round in (newest, newest + 1):
+                with contextlib.suppress(UpdateNotFoundError):  # not there, or some of it is not durable yet
+                    seen.append(len(reader.request("cosine_similarity", round=round).value.clients))
+    done.result()
+    assert set(seen) == {CLIENTS}
+
+
+def test_a_function_is_killed_while_readers_ask(open_store: Any, attach: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=0.5)
+    fill(store, range(1, 4))
+    expected = store.request("clustering", round=2, k=2)
+    store.flush()
+    reader = attach(store.root)
+    assert reader.request("clustering", round=2, k=2).record.functions == [holder_of(store, 2)]
+    (function,) = [f for f in store._pool.functions.values() if f.name == holder_of(store, 2)]
+    psutil.Process(function.pid).kill()
+    found = reader.request("clustering", round=2, k=2)
+    assert found.record.functions[-1].startswith("function-")
+    assert_same(found.value, expected.value)
+
+
+def test_a_hung_function_is_routed_around_by_readers_too(open_store: Any, attach: Any) -> None:
+    store = open_store(functions=2, ping_deadline_s=0.3)
+    fill(store, range(1, 4))
+    expected = store.request("clustering", round=2, k=2)
+    store.flush()
+    reader = attach(store.root)
+    name = holder_of(store, 2)
+    with hung(store, name):
+        found = reader.request("clustering", round=2, k=2)
+        assert found.record.functions[-1] == ({"function-0", "function-1"} - {name}).pop()
+    assert_same(found.value, expected.value)
 
 
 def test_a_reader_takes_nothing_in(shared: FLStore, attach: Any) -> None:
