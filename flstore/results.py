@@ -89,6 +89,7 @@ class Question:
     deadline_s: float | None
     record: RequestRecord
     started: float
+    waited_s: float = 0.0
     future: Future[Result] = field(default_factory=Future)
     hit_keys: set[Key] = field(default_factory=set)
 

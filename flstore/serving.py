@@ -153,18 +153,15 @@ class Serving:
         silent = self._pool.silent()
         waited = {n for run in running.values() for n in _involved(run)} - silent
         functions = [f for n in waited if (f := self._pool.functions.get(n)) is not None]
-        watches: list[asyncio.Future[Any]] = [asyncio.ensure_future(f.silent.wait()) for f in functions]
-        if all(run.function in silent for run in running.values()):
-            watches.append(asyncio.ensure_future(self._pool.change()))
-        try:
-            await asyncio.wait([*running, *watches], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for watch in watches:
-                watch.cancel()
-        for task in running:
-            if task.done():
-                return task, running.pop(task).function
-        return None, -1
+        stuck = all(run.function in silent for run in running.values())
+        while True:
+            with self._pool.news.waiter() as news:
+                await asyncio.wait([*running, news], return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                if task.done():
+                    return task, running.pop(task).function
+            if stuck or any(f.silent.is_set() for f in functions):
+                return None, -1
 
     async def _run_on(self, question: Question, run: Run) -> Any:
         record = question.record
@@ -177,10 +174,12 @@ class Serving:
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         record.functions.append(function.name)
-        reply = await self._send(question, run)
+        async with function.running:
+            queued_s = self._pool.loop.time() - began - waited_s
+            reply = await self._send(question, run)
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
-        record.queue_s = reply["queue_s"]
+        record.queue_s = question.waited_s + queued_s + reply["queue_s"]
         record.compute_s = reply["compute_s"]
         record.bytes_moved = awaited_bytes + reply["bytes_moved"]
         return wire.unpack_result(question.workload.result_type, reply["result"])

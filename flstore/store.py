@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import warnings
 from collections.abc import Callable, Mapping
@@ -74,6 +75,7 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        max_in_flight: int = 1000,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -82,7 +84,10 @@ class FLStore(System):
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
-        super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
+        super().__init__(
+            root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
+            max_in_flight=max_in_flight,
+        )  # fmt: skip
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool(
@@ -130,7 +135,8 @@ class FLStore(System):
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
-            function that does not answer for so long is routed around until it does; default 2 s).
+            function that does not answer for so long is routed around until it does; default 2 s), ``max_in_flight``
+            (requests that may be open at a time, the others wait; default 1000).
         """
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
@@ -297,6 +303,16 @@ class FLStore(System):
         assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._serving.start(question, event, run)
+
+    def _enter(self, timeout_s: float | None) -> bool:
+        try:
+            on_our_loop = asyncio.get_running_loop() is self._pool.loop
+        except RuntimeError:
+            on_our_loop = False
+        if on_our_loop:  # a callback of a request: if it waited here, no request would end any more
+            self._gate.enter_now()
+            return True
+        return super()._enter(timeout_s)
 
     def _ready(self, event: Requested) -> set[Key]:
         """Which keys of a request are in memory now: its hits, by name."""

@@ -8,6 +8,7 @@ runs; so everything else is here, once.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import warnings
@@ -21,7 +22,8 @@ from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.codec import checksum_of
 from flstore.engine import State, Tracker
-from flstore.errors import InvalidParameterError, StoreClosedError, UpdateNotFoundError
+from flstore.errors import InvalidParameterError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
+from flstore.gate import Gate
 from flstore.ingest import Arrival, Stored, prepare
 from flstore.persistence import ObjectStore, Writer
 from flstore.persistence.layout import encode_id
@@ -52,6 +54,8 @@ class System(ABC):
         Bytes that may wait to be written before an ingest blocks.
     fsync : bool
         Make local writes survive a loss of power.
+    max_in_flight : int
+        Requests that may be open at a time; further ones wait in line before they start.
     """
 
     name: ClassVar[str]
@@ -64,8 +68,12 @@ class System(ABC):
         storage_options: Mapping[str, Any] | None = None,
         write_buffer: int = 1 << 30,
         fsync: bool = False,
+        max_in_flight: int = 1000,
     ) -> None:
         encode_id("job", job)
+        if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:
+            raise InvalidParameterError(f"max_in_flight must be an integer of at least 1, got {max_in_flight!r}")
+        self._gate = Gate(max_in_flight)
         self.job = job
         self._state = State()
         self._catalogue = Catalogue(job, self._state)
@@ -301,6 +309,9 @@ class System(ABC):
     ) -> Future[Result]:
         """Ask for a workload; the answer comes as a future.
 
+        Waits while too many requests are open (``max_in_flight`` of :class:`FLStore`); ``queue_s`` of the record
+        includes this. A callback of such a future never waits.
+
         Parameters
         ----------
         workload : str or Workload
@@ -308,7 +319,7 @@ class System(ABC):
         round, client, rounds : optional
             What it is about; each workload says what it needs.
         deadline_s : float, optional
-            Seconds after which the request fails with ``RequestTimeoutError``.
+            Seconds after which the request fails with ``RequestTimeoutError``, counted from this call.
         **params
             Parameters of the workload.
 
@@ -321,20 +332,78 @@ class System(ABC):
         UpdateNotFoundError
             What it is about does not exist; the message says what does.
         """
-        self._check_open()
         started = time.perf_counter()
+        chosen = self._workload(workload, params)
+        entered = self._enter(deadline_s)
+        return self._ask(chosen, entered, started, deadline_s, round=round, client=client, rounds=rounds)
+
+    async def ask(
+        self, workload: str | Workload, *, deadline_s: float | None = None, **scope_and_params: Any
+    ) -> Result:
+        """Ask for a workload from a coroutine, on any event loop, and wait for the answer without blocking the loop.
+
+        Takes what :meth:`submit` takes, and raises what :meth:`request` raises. Cancelling it gives up the wait; a
+        request that is on its way is answered all the same, and its record tells of it.
+
+        Examples
+        --------
+        >>> await store.ask("clustering", round=3, k=2)  # doctest: +SKIP
+        """
+        started = time.perf_counter()
+        scope = {name: scope_and_params.pop(name, None) for name in ("round", "client", "rounds")}
+        chosen = self._workload(workload, scope_and_params)
+        entered = await self._gate.enter_async(deadline_s)
+        future = self._ask(chosen, entered, started, deadline_s, **scope)
+        return await asyncio.wrap_future(future)
+
+    def _workload(self, workload: str | Workload, params: Mapping[str, Any]) -> Workload:
+        self._check_open()
         chosen = workloads.make(workload, **params) if isinstance(workload, str) else workload
         if not isinstance(chosen, Workload):
             raise InvalidParameterError(f"{workload!r} is neither the name of a workload nor a Workload instance")
-        scope = Scope(
-            self.job,
-            round,
-            None if client is None else str(client),
-            None if rounds is None else tuple(int(r) for r in rounds),
-        )
-        keys = self._needs(chosen, scope)
-        record = self._tracker.open(self.job, chosen.name, str(chosen.policy_class), round, scope.client)
-        question = Question(chosen, scope, keys, deadline_s, record, started)
+        return chosen
+
+    def _enter(self, timeout_s: float | None) -> bool:
+        """Wait until one more request may be open; False when that took too long."""
+        return self._gate.enter(timeout_s)
+
+    def _ask(
+        self,
+        workload: Workload,
+        entered: bool,
+        started: float,
+        deadline_s: float | None,
+        round: int | None,
+        client: str | None,
+        rounds: Sequence[int] | None,
+    ) -> Future[Result]:
+        """Start to answer a request that was let in, or say that it was not."""
+        waited_s = time.perf_counter() - started
+        try:
+            self._check_open()
+            scope = Scope(
+                self.job,
+                round,
+                None if client is None else str(client),
+                None if rounds is None else tuple(int(r) for r in rounds),
+            )
+            keys = self._needs(workload, scope)
+        except BaseException:
+            if entered:
+                self._gate.leave()
+            raise
+        record = self._tracker.open(self.job, workload.name, str(workload.policy_class), round, scope.client)
+        record.queue_s = waited_s
+        question = Question(workload, scope, keys, deadline_s, record, started, waited_s)
+        if not entered:
+            question.fail(
+                RequestTimeoutError(
+                    f"{workload.name} was not started within its {deadline_s} seconds: {self._gate.limit} requests "
+                    f"were open all the time (max_in_flight)"
+                )
+            )
+            return question.future
+        question.future.add_done_callback(lambda _: self._gate.leave())
         self._answer(question)
         return question.future
 

@@ -18,6 +18,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.waiters import Waiters
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ PING_DEADLINE_S = 2.0
 LOST_AFTER_DEADLINES = 5
 """After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
+RUNS_AT_A_TIME = 64
+"""Requests at a function at the same time; each takes a connection, and the others wait here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +49,8 @@ class Function:
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
+    running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RUNS_AT_A_TIME))
+    replies: Waiters = field(default_factory=Waiters)
 
 
 class FunctionPool:
@@ -84,6 +89,7 @@ class FunctionPool:
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
         self._deadline_s = ping_deadline_s
+        self.news = Waiters()
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
         self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
@@ -123,8 +129,12 @@ class FunctionPool:
     # --- on the event loop ------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
-        await self._rpc.start()
+        # Pings have connections of their own: however much is on its way, they must not wait for its end.
+        self._rpc, self._pings = (
+            ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
+            for _ in range(2)
+        )
+        await asyncio.gather(self._rpc.start(), self._pings.start())
         self._members_changed = asyncio.Event()
         await self._look()
         self._watcher = asyncio.ensure_future(self._watch())
@@ -137,7 +147,7 @@ class FunctionPool:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         if hasattr(self, "_rpc"):
-            await self._rpc.close()
+            await asyncio.gather(self._rpc.close(), self._pings.close())
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
         """Send a message to a function (if given, to this incarnation only) and return its reply.
@@ -174,22 +184,25 @@ class FunctionPool:
         return reply
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
-        handler = getattr(self._rpc(address), handler_name(self.namespace))
+        rpc = self._pings if what == "ping" else self._rpc
+        handler = getattr(rpc(address), handler_name(self.namespace))
         reply: dict[str, Any] = await handler(what=what, **message)
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message, and stop waiting for the reply when the function is given up, even if it comes back."""
+        if function.gone.is_set():
+            raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
         sending = asyncio.ensure_future(self._send(function.address, what, message))
-        gone = asyncio.ensure_future(function.gone.wait())
-        try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
-            return sending.result()
-        finally:
-            sending.cancel()
-            gone.cancel()
+        with function.replies.waiter() as over:
+            sending.add_done_callback(lambda _: over.done() or over.set_result(None))
+            try:
+                await over
+                if not sending.done():
+                    raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
+                return sending.result()
+            finally:
+                sending.cancel()
 
     async def _workers(self) -> dict[str, Any]:
         identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
@@ -207,7 +220,9 @@ class FunctionPool:
             del self.functions[function.number]
             function.silent.set()
             function.gone.set()
+            function.replies.wake()
             self._lost(function)
+            self.news.wake()
 
     async def _watch(self) -> None:
         while not self._closing:
@@ -254,6 +269,7 @@ class FunctionPool:
         self.functions[number] = function
         self._joined(function, held)
         self._members_changed.set()
+        self.news.wake()
         pinger = asyncio.ensure_future(self._ping(function))
         self._pingers.add(pinger)
         pinger.add_done_callback(self._pingers.discard)
@@ -267,9 +283,11 @@ class FunctionPool:
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
+                    self.news.wake()
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()
+                    self.news.wake()
                 if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self._deadline_s:
                     if self.functions.get(function.number) is function:
                         self._bury(function)
