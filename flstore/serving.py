@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
+from flstore.engine.state import View
 from flstore.errors import (
     CapacityError,
     FLStoreError,
@@ -66,6 +67,8 @@ class Serving:
         self._not_durable = not_durable
         self._report = report
         self._open: set[Question] = set()
+        self._begun: list[tuple[Question, Requested, Run]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned = False
 
     def start(self, question: Question, event: Requested, run: Run) -> None:
@@ -75,7 +78,20 @@ class Serving:
             self.abandon()
             return
         question.future.add_done_callback(lambda _: self._open.discard(question))
-        self._pool.submit(self._to_its_end(question, event, run))
+        # Waking the event loop costs more than a request's own bookkeeping, so one call starts all that have come.
+        with self._lock:
+            self._begun.append((question, event, run))
+            asleep = len(self._begun) == 1
+        if asleep:
+            self._pool.loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        with self._lock:
+            begun, self._begun = self._begun, []
+        for what in begun:
+            task = self._pool.loop.create_task(self._to_its_end(*what))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def abandon(self) -> None:
         """Fail what is still open, because the store closes."""
@@ -240,7 +256,8 @@ class Serving:
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
-        return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
+        sizes = View(self._state).size(part).tolist()
+        return [[wire.key_values(key), n, peer] for key, n in zip(self._catalogue.keys(part), sizes, strict=True)]
 
 
 def _involved(run: Run) -> set[int]:

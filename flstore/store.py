@@ -19,7 +19,7 @@ from flstore.errors import CapacityError, InvalidParameterError, PolicyError
 from flstore.functions import wire
 from flstore.moves import Moves
 from flstore.policies.base import Policy
-from flstore.results import Question, Receipt
+from flstore.results import Question
 from flstore.serving import Serving
 from flstore.sizing import DEFAULT_BYTES, function_memory
 from flstore.status import Status, function_statuses
@@ -103,6 +103,7 @@ class FLStore(System):
             self._pool.start()
         except BaseException:
             self._closed = True
+            self._intake.close()
             self._shut(self._writer.close)
             raise
 
@@ -220,7 +221,7 @@ class FLStore(System):
             if self._closed:
                 return actions
             needed: set[int] = set()
-            if actions and isinstance(actions[-1], Run):
+            if len(actions) > 1 and isinstance(actions[-1], Run):
                 _, needed = self._state.loading(part for _, part in actions[-1].held)
             for action in actions:
                 if isinstance(action, Load | Drop):
@@ -248,19 +249,16 @@ class FLStore(System):
         for event in events:
             self._handle(event, values)
 
-    def _take_in(self, arrival: Any) -> Receipt:
-        receipt = super()._take_in(arrival)
+    def _check_sizes(self, sizes: Mapping[Key, int]) -> None:
         with self._lock:
             largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
-        too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
-        if too_large:
-            key, size = next(iter(too_large.items()))
-            raise CapacityError(
-                f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
-                f"written to the persistent store all the same; open the store with more memory, such as "
-                f"FLStore.local(memory={2 * size})"
-            )
-        return receipt
+        for key, size in sizes.items():
+            if 0 < largest < size:
+                raise CapacityError(
+                    f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
+                    f"written to the persistent store all the same; open the store with more memory, such as "
+                    f"FLStore.local(memory={2 * size})"
+                )
 
     def _function_joined(self, function: Function, held: list[Any]) -> None:
         holds = []
@@ -294,7 +292,7 @@ class FLStore(System):
                 None if scope.client is None else self._catalogue.ids.find(scope.client),
                 self._catalogue.key_sets(question.keys),
             )
-            question.hit_keys = self._ready(event)
+            question.hit_keys = self._ready(event, question.keys)
             try:
                 run = self._handle(event, question=question)[-1]
             except PolicyError as error:
@@ -314,16 +312,16 @@ class FLStore(System):
             return True
         return super()._enter(timeout_s)
 
-    def _ready(self, event: Requested) -> set[Key]:
+    def _ready(self, event: Requested, keys: list[Key]) -> set[Key]:
         """Which keys of a request are in memory now: its hits, by name."""
-        ready: set[Key] = set()
+        found: list[KeySet] = []
         for part in event.keys:
             for (job, kind, round), table, clients, rows in self._state.resolve(part):
                 if table is not None:
-                    here = clients[(rows >= 0) & table.ready[rows]]
-                    if len(here):
-                        ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
-        return ready
+                    found.append(KeySet.of_round(job, kind, round, clients[(rows >= 0) & table.ready[rows]]))
+        if sum(map(len, found)) == len(keys):  # as a rule; it spares the names
+            return set(keys)
+        return {key for part in found for key in self._catalogue.keys(part)}
 
     # --- life -------------------------------------------------------------------------------------------------------
 

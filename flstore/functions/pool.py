@@ -18,7 +18,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
-from flstore.functions.waiters import Waiters
+from flstore.functions.waiters import Waiters, finish
 
 _log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class FunctionPool:
             raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
         sending = asyncio.ensure_future(self._send(function.address, what, message))
         with function.replies.waiter() as over:
-            sending.add_done_callback(lambda _: over.done() or over.set_result(None))
+            sending.add_done_callback(lambda _: finish(over))
             try:
                 await over
                 if not sending.done():

@@ -30,5 +30,10 @@ class Waiters:
         """Resolve all who wait now."""
         futures, self._futures = self._futures, set()
         for future in futures:
-            if not future.done():
-                future.set_result(None)
+            finish(future)
+
+
+def finish(future: asyncio.Future[None]) -> None:
+    """Resolve a future unless it is already, or was cancelled."""
+    if not future.done():
+        future.set_result(None)
