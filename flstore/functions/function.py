@@ -4,6 +4,8 @@ It is a worker plugin with a message handler of its own, so Dask knows nothing o
 or replicated behind our back. Messages carry plain values and buffers (see ``wire``).
 """
 
+# Longer than 300 lines because every message of a cache function is answered here.
+
 from __future__ import annotations
 
 import asyncio
@@ -24,6 +26,7 @@ from flstore import codec, tensors
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
+from flstore.functions.window import borrow, sees
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
 from flstore.workloads.base import Inputs, Scope
@@ -106,7 +109,7 @@ class CacheFunction(WorkerPlugin):
         """Answer one message; errors travel as plain values."""
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "drop": self._drop, "get": self._get,
-            "run": self._run, "inventory": self._inventory,
+            "run": self._run, "inventory": self._inventory, "see": self._see,
         }  # fmt: skip
         try:
             return {"status": "OK", **await operations[what](**message)}
@@ -141,15 +144,21 @@ class CacheFunction(WorkerPlugin):
         await self.memory.insert(key, value, size_bytes, generation, valid=lambda: incarnation == self.incarnation)
         self._check(incarnation)
 
-    async def _put(self, keys: Any, generation: int, incarnation: str, data: list[Any]) -> dict[str, Any]:
-        """Take objects that arrive with the message."""
+    async def _see(self, window: list[Any]) -> dict[str, Any]:
+        """Whether objects may come through the window of the store."""
+        return {"sees": await self._in_io(sees, window)}
+
+    async def _put(
+        self, keys: Any, generation: int, incarnation: str, data: list[Any], window: Any = None
+    ) -> dict[str, Any]:
+        """Take objects that arrive with the message; with `window`, `data` are places in it and sizes."""
         failed = []
-        for values, buffer in zip(wire.unpack(keys), data, strict=True):
+        for values, given in zip(wire.unpack(keys), data, strict=True):
             key = wire.key_of(values)
             try:
-                value, size = await self._in_io(_take, key, buffer)
+                value, size = await self._in_io(_take, key, given, window)
                 await self._enter(key, value, size, generation, incarnation)
-            except FLStoreError as error:
+            except (FLStoreError, OSError) as error:
                 failed.append([values, str(error)])
         return {"failed": wire.pack(failed)}
 
@@ -273,8 +282,10 @@ def _room(worker: Any) -> int:
     return int(limit * SHARE_OF_WORKER) if limit else sys.maxsize
 
 
-def _take(key: Key, buffer: Any) -> tuple[Any, int]:
+def _take(key: Key, buffer: Any, window: Any = None) -> tuple[Any, int]:
     """Own what arrived with a message: one aligned copy, verified."""
+    if window is not None:
+        return take(key, borrow(window, *buffer))
     return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
 
 

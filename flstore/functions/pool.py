@@ -1,5 +1,7 @@
 """The client side of the pool: starts a Dask cluster, sends messages to functions, notices who comes and goes."""
 
+# Longer than 300 lines because who comes, who goes and what is sent to them share one state.
+
 from __future__ import annotations
 
 import asyncio
@@ -17,8 +19,9 @@ from distributed.core import ConnectionPool
 
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
-from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.function import CacheFunction, handler_name, send_buffer
 from flstore.functions.waiters import Waiters, finish
+from flstore.functions.window import WORTH_BYTES, Window, open_window
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Function:
     heard_s: float = 0.0
     running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RUNS_AT_A_TIME))
     replies: Waiters = field(default_factory=Waiters)
+    sees_window: bool | None = None
 
 
 class FunctionPool:
@@ -135,6 +139,7 @@ class FunctionPool:
             for _ in range(2)
         )
         await asyncio.gather(self._rpc.start(), self._pings.start())
+        self.window = open_window()
         self._members_changed = asyncio.Event()
         await self._look()
         self._watcher = asyncio.ensure_future(self._watch())
@@ -148,6 +153,8 @@ class FunctionPool:
             await asyncio.gather(*tasks, return_exceptions=True)
         if hasattr(self, "_rpc"):
             await asyncio.gather(self._rpc.close(), self._pings.close())
+            if self.window is not None:
+                await self.window.close()
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
         """Send a message to a function (if given, to this incarnation only) and return its reply.
@@ -182,6 +189,26 @@ class FunctionPool:
         if reply["status"] != "OK":
             raise wire.error_of(reply)
         return reply
+
+    async def put(self, number: int, incarnation: str, buffer: Any, **message: Any) -> dict[str, Any]:
+        """Send one object: through the window to a function on this machine, otherwise in the message."""
+        size = memoryview(buffer).nbytes
+        window = await self._window_of(number) if size >= WORTH_BYTES else None
+        if window is not None:
+            async with window.lend(number, buffer) as at:
+                if at is not None:
+                    there = {"data": [(at, size)], "window": window.where}
+                    return await self.call(number, "put", incarnation, **there, **message)
+        return await self.call(number, "put", incarnation, data=[send_buffer(buffer)], **message)
+
+    async def _window_of(self, number: int) -> Window | None:
+        function = self.functions.get(number)
+        if self.window is None or function is None:
+            return None
+        if function.sees_window is None:
+            reply = await self.call(number, "see", window=self.window.where)
+            function.sees_window = reply["sees"]
+        return self.window if function.sees_window else None
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         rpc = self._pings if what == "ping" else self._rpc
