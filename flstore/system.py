@@ -171,9 +171,17 @@ class System(ABC):
         waited_s = self._intake.wait_for_room(size, self._writer.check_room)
         if plan.signature is not None:
             self._signatures[plan.round] = plan.signature
-        later = self._intake.start(lambda: self._encode_and_take_in(stored, plan), plan.layouts, size)
+        later = self._intake.start(lambda: self._try_to_take_in(stored, plan), plan.layouts, size)
         clients = tuple(str(key.client) for key in plan.layouts if key.kind is Kind.UPDATE)
         return Receipt(plan.round, clients, size, waited_s=waited_s, _later=later)
+
+    def _try_to_take_in(self, stored: Stored, plan: Plan) -> Receipt:
+        try:
+            return self._encode_and_take_in(stored, plan)
+        except BaseException:
+            if plan.round not in self._catalogue.rounds():  # then nothing binds those who try again
+                self._signatures.pop(plan.round, None)
+            raise
 
     def _encode_and_take_in(self, stored: Stored, plan: Plan) -> Receipt:
         arrival = encode(self._catalogue, stored, plan)
