@@ -26,7 +26,7 @@ from flstore import codec, tensors
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
-from flstore.functions.window import borrow, sees
+from flstore.functions.window import Borrower, sees
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
 from flstore.workloads.base import Inputs, Scope
@@ -90,6 +90,7 @@ class CacheFunction(WorkerPlugin):
         self.worker = worker
         self.incarnation = uuid.uuid4().hex
         self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)))
+        self.borrower = Borrower()
         self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
@@ -156,11 +157,17 @@ class CacheFunction(WorkerPlugin):
         for values, given in zip(wire.unpack(keys), data, strict=True):
             key = wire.key_of(values)
             try:
-                value, size = await self._in_io(_take, key, given, window)
+                if window is None:
+                    value, size = await self._in_io(_take, key, given)
+                else:
+                    value, size = await self._in_io(self._take_from, window, key, *given)
                 await self._enter(key, value, size, generation, incarnation)
             except (FLStoreError, OSError) as error:
                 failed.append([values, str(error)])
         return {"failed": wire.pack(failed)}
+
+    def _take_from(self, window: list[Any], key: Key, at: int, size_bytes: int) -> tuple[Any, int]:
+        return take(key, self.borrower.borrow(window, at, size_bytes))
 
     async def _load(self, keys: Any, generation: int, incarnation: str, background: bool) -> dict[str, Any]:
         """Fetch objects from the persistent store into the cache; a prefetch leaves room for those who wait."""
@@ -282,10 +289,8 @@ def _room(worker: Any) -> int:
     return int(limit * SHARE_OF_WORKER) if limit else sys.maxsize
 
 
-def _take(key: Key, buffer: Any, window: Any = None) -> tuple[Any, int]:
+def _take(key: Key, buffer: Any) -> tuple[Any, int]:
     """Own what arrived with a message: one aligned copy, verified."""
-    if window is not None:
-        return take(key, borrow(window, *buffer))
     return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
 
 

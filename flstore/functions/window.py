@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import mmap
 import os
 import secrets
 import stat
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 
-from flstore.tensors import Bytes, aligned_empty, as_bytes
+from flstore.tensors import Bytes, aligned_copy, as_bytes
 
 WORTH_BYTES = 1 << 20
 """Smaller objects travel in their message."""
@@ -42,9 +44,10 @@ class Window:
 
     def __init__(self) -> None:
         self._name = f"flstore-{secrets.token_hex(16)}"
-        self._file = os.memfd_create(self._name, os.MFD_CLOEXEC)
+        self._file = os.memfd_create(self._name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.fchmod(self._file, stat.S_IRUSR | stat.S_IWUSR)
         os.ftruncate(self._file, SPAN_BYTES)
+        fcntl.fcntl(self._file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self._map = mmap.mmap(self._file, SPAN_BYTES)
         self._bytes = np.frombuffer(self._map, np.uint8)
         self._lent: dict[int, tuple[int, int]] = {}
@@ -139,26 +142,57 @@ def sees(where: list[Any]) -> bool:
     return True
 
 
-def borrow(where: list[Any], at: int, size_bytes: int) -> Bytes:
-    """An aligned copy of a part of the window.
+class Borrower:
+    """The reading side, used by several threads. The window is mapped only while somebody reads it.
 
-    Raises
-    ------
-    OSError
-        The store is gone.
+    A mapping counts as memory of the process that has it, so it goes with the last reader; while updates follow each
+    other it stays, because mapping costs as much as half a copy.
     """
-    copy = aligned_empty(size_bytes)
-    file = _open(where)
-    try:
-        done = 0
-        while done < size_bytes:
-            n = os.preadv(file, [copy[done:].data], at + done)
-            if not n:
-                raise OSError(f"the window ends {size_bytes - done} bytes too early")
-            done += n
-    finally:
-        os.close(file)
-    return copy
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._maps: dict[str, tuple[mmap.mmap, int]] = {}
+
+    def borrow(self, where: list[Any], at: int, size_bytes: int) -> Bytes:
+        """Return an aligned copy of a part of the window.
+
+        Raises
+        ------
+        OSError
+            The store is gone, or the window is too short.
+        """
+        mapped = self._enter(where)
+        try:
+            if at + size_bytes > len(mapped):
+                raise OSError(f"the window ends {at + size_bytes - len(mapped)} bytes too early")
+            with memoryview(mapped) as whole, whole[at : at + size_bytes] as part:
+                return aligned_copy(part)
+        finally:
+            self._leave(where)
+
+    def _enter(self, where: list[Any]) -> mmap.mmap:
+        with self._lock:
+            mapped, readers = self._maps.get(where[2], (None, 0))
+            if mapped is None:
+                file = _open(where)
+                try:
+                    # Whatever is behind the name now, it must not shrink under the reader.
+                    if not fcntl.fcntl(file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                        raise OSError("the window can shrink")
+                    mapped = mmap.mmap(file, 0, prot=mmap.PROT_READ)
+                finally:
+                    os.close(file)
+            self._maps[where[2]] = mapped, readers + 1
+            return mapped
+
+    def _leave(self, where: list[Any]) -> None:
+        with self._lock:
+            mapped, readers = self._maps[where[2]]
+            if readers > 1:
+                self._maps[where[2]] = mapped, readers - 1
+            else:
+                del self._maps[where[2]]
+                mapped.close()
 
 
 def _path(where: list[Any]) -> str:

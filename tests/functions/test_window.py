@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from flstore.functions import window as lending
-from flstore.functions.window import Window, borrow, open_window, sees
+from flstore.functions.window import Borrower, Window, open_window, sees
 
 READER = """
 import sys
-from flstore.functions.window import borrow, sees
+from flstore.functions.window import Borrower, sees
 where = [int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]]
 print(sees(where), sees([where[0], where[1], "another"]), sees([where[0], 10**6, where[2]]))
-print(bytes(borrow(where, int(sys.argv[4]), int(sys.argv[5]))[-3:]))
+print(bytes(Borrower().borrow(where, int(sys.argv[4]), int(sys.argv[5]))[-3:]))
 """
 
 
@@ -119,10 +119,10 @@ def test_a_window_that_is_gone_is_an_error_not_a_wait(tmp_path: Path):
         os.mkfifo(tmp_path / "pipe")
         reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         with pytest.raises(OSError):
-            borrow([os.getpid(), reader, where[2]], 0, 10)
+            Borrower().borrow([os.getpid(), reader, where[2]], 0, 10)
         os.close(reader)
         with pytest.raises(OSError):
-            borrow([2**22 + 1, 3, where[2]], 0, 10)
+            Borrower().borrow([2**22 + 1, 3, where[2]], 0, 10)
 
     asyncio.run(run())
 
@@ -131,10 +131,32 @@ def test_a_window_that_is_too_short_is_an_error():
     async def run() -> None:
         window = Window()
         with pytest.raises(OSError, match="too early"):
-            borrow(window.where, lending.SPAN_BYTES - 10, 20)
+            Borrower().borrow(window.where, lending.SPAN_BYTES - 10, 20)
         await window.close()
 
     asyncio.run(run())
+
+
+def test_the_window_is_mapped_only_while_somebody_reads():
+    async def run() -> None:
+        window, borrower = Window(), Borrower()
+        async with window.lend(0, data(5000)) as at:
+            assert at is not None
+            first = borrower._enter(window.where)
+            assert bytes(borrower.borrow(window.where, at, 5000)) == data(5000)
+            assert not first.closed
+            borrower._leave(window.where)
+            assert first.closed
+        await window.close()
+
+    asyncio.run(run())
+
+
+def test_memory_that_can_shrink_is_not_read(tmp_path: Path):
+    with open(tmp_path / "file", "wb+") as file:
+        file.truncate(1 << 20)
+        with pytest.raises(OSError):
+            Borrower().borrow([os.getpid(), file.fileno(), "x"], 0, 10)
 
 
 def test_where_there_is_no_such_memory_there_is_no_window(monkeypatch: pytest.MonkeyPatch):
