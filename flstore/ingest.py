@@ -152,7 +152,7 @@ def _encoded(layouts: list[Layout]) -> list[tuple[memoryview, int]]:
         buffer = layout.encode()
         if layout.key.kind is not Kind.UPDATE:
             return buffer, 0
-        return buffer, sum(nonfinite(codec.decode(buffer, verify=False)).values())
+        return buffer, sum(nonfinite(layout.arrays).values())
 
     if sum(layout.size_bytes for layout in layouts) < WORTH_THREADS_BYTES:
         return [one(layout) for layout in layouts]

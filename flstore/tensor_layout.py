@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import operator
@@ -21,6 +22,10 @@ FORMAT = "flstore-1"
 PREFIX = b'{"__metadata__":{"checksum":"'
 DIGITS = slice(8 + len(PREFIX), 8 + len(PREFIX) + 32)
 """Where the checksum of an object stands."""
+
+
+BY_TAG = {tag: dtype.name for tag, dtype in DTYPES.items()}
+"""NumPy's name of each dtype, which NumPy itself composes anew each time."""
 
 
 class Field(NamedTuple):
@@ -68,19 +73,20 @@ class Layout:
     @property
     def signature(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """As of a :class:`flstore.codec.ClientUpdate`."""
-        return tuple(sorted((name, f.dtype.name, f.shape) for name, f in self.fields.items()))
+        return tuple(sorted((name, BY_TAG[f.tag], f.shape) for name, f in self.fields.items()))
 
     def encode(self) -> memoryview:
         """Copy the tensors into one buffer: read-only, on an allocation aligned to 64 bytes."""
         buffer = aligned_empty(self.size_bytes)
         buffer[: len(self.header)] = np.frombuffer(self.header, np.uint8)
         data = buffer[len(self.header) :]
-        for name, array in self.arrays.items():
-            field = self.fields[name]
+        digest = xxhash.xxh3_128(self.header)
+        for name, field in sorted(self.fields.items(), key=lambda item: item[1].begin):
             if field.end > field.begin:
-                np.copyto(data[field.begin : field.end].view(field.dtype).reshape(field.shape), array)
-        digits = xxhash.xxh3_128_hexdigest(buffer.data).encode()
-        buffer[DIGITS] = np.frombuffer(digits, np.uint8)
+                part = data[field.begin : field.end]
+                np.copyto(part.view(field.dtype).reshape(field.shape), self.arrays[name])
+                digest.update(part.data)  # while the processor still has it at hand
+        buffer[DIGITS] = np.frombuffer(digest.hexdigest().encode(), np.uint8)
         return buffer.data.toreadonly()
 
 
@@ -88,8 +94,15 @@ def place(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[dict[str,
     """Offsets of tensors given as (tag, shape), in their own order, and the size of all.
 
     Whole multiples of 64 bytes come first, so that nearly all bytes start at such a place; wide items before narrow, so
-    that the rest is aligned to its items; equal dtypes side by side, so that each is at most two runs.
+    that the rest is aligned to its items; equal dtypes side by side, so that each is at most two runs. The fields are
+    shared by all updates of an architecture, and not to be changed.
     """
+    return _place(tuple((name, *described) for name, described in tensors.items()))
+
+
+@functools.lru_cache(maxsize=32)
+def _place(described: tuple[tuple[str, str, tuple[int, ...]], ...]) -> tuple[dict[str, Field], int]:
+    tensors = {name: (tag, shape) for name, tag, shape in described}
     sizes = {name: DTYPES[tag].itemsize * math.prod(shape) for name, (tag, shape) in tensors.items()}
 
     def rank(name: str) -> tuple[bool, int, str, str]:
