@@ -134,3 +134,15 @@ def test_a_load_that_is_not_valid_any_more_stops_waiting_and_stays_out() -> None
         assert (memory.used_bytes, memory.entries) == (0, {})
 
     run(check())
+
+
+def test_only_the_newest_drops_are_remembered():
+    async def run() -> None:
+        memory = FunctionMemory(1000)
+        keys = [Key("job", Kind.UPDATE, round, "c") for round in range(100_010)]
+        await memory.drop(keys, 1)
+        assert len(memory.tombstones) == 100_000
+        assert keys[9] not in memory.tombstones
+        assert keys[10] in memory.tombstones
+
+    asyncio.run(run())
