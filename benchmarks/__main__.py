@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import machine, report
 from benchmarks.rows import Row
 
-NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine")
+NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load")
 LATEST = Path(__file__).with_name("latest.json")
 
 
@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if target is not None:
         report.write(target, report.document(environment, found, took_s))
         print(f"written to {target}", file=sys.stderr)
+        for name, rows in found.items():
+            draw = getattr(importlib.import_module(f"benchmarks.{name}"), "plots", None)
+            if draw is not None:
+                draw(rows, target.parent / "plots")
     return 0
 
 

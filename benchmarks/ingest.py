@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from benchmarks import rounds
+from benchmarks import into_memory, rounds
 from benchmarks.rows import Row, timed
 from benchmarks.timing import Spread
 from flstore import FLStore
@@ -27,12 +27,16 @@ PEER = "copy of the same bytes into new arrays"
 
 
 def run(quick: bool = False) -> list[Row]:
-    """Ten updates, until the call returns and until all is durable. Nothing is cached: there was no request."""
+    """Ten updates, until the call returns, until all is durable, and until all is in the memory of a function."""
     name, state = rounds.model(quick)
     updates = rounds.perturbed(state)
     size = sum(array.nbytes for update in updates.values() for array in update.values())
     with tempfile.TemporaryDirectory() as root, FLStore.local(functions=2, root=root, job=rounds.JOB) as store:
         found = _measure(store, updates, Path(root), repetitions=2 if quick else 5)
+    with tempfile.TemporaryDirectory() as root:
+        more = into_memory.rows(
+            f"ingest {name}", updates, Path(root), 2 if quick else 5, lambda: _use_and_give_back(4 * size)
+        )
     call, copy, title = found["call"], found["copy"], f"ingest {name}"
     return [
         timed(f"{title}: ten updates, the call", call, peer=PEER, against=copy, note=f"{size / 1e6:.0f} MB"),
@@ -40,6 +44,7 @@ def run(quick: bool = False) -> list[Row]:
             f"{title}: ten updates, until durable", found["durable"], peer="that copy and plain writes to files",
             against=found["written"], note="file://, no fsync; the store writes by several threads, the peer by one",
         ),
+        *more,
         timed(f"{title}: the copy", copy),
         timed(f"{title}: the copy into one array again and again", found["warm"], peer="the copy", against=copy),
         timed(f"{title}: the copy and plain writes", found["written"]),

@@ -2,7 +2,7 @@
 
 The bytes are a pure function of the key and the tensors, so an equal checksum means an equal update. Any safetensors
 reader opens them; three things are ours and allowed by the format. The header is padded with spaces, so that the data
-starts at a multiple of 64. The tensors lie in an order of their own (:func:`_place`), while the JSON keeps the
+starts at a multiple of 64. The tensors lie in an order of their own (:func:`place`), while the JSON keeps the
 sender's. The first entry of ``__metadata__`` is an xxh3-128 checksum at a fixed place, over the whole object with its
 own digits read as zeros.
 """
@@ -11,38 +11,26 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xxhash
 from numpy.typing import DTypeLike, NDArray
 
-from flstore.errors import CorruptObjectError, InvalidUpdateError
+from flstore.errors import CorruptObjectError
+from flstore.tensor_layout import DIGITS, FORMAT, PREFIX, Field, Layout, place
 from flstore.tensors import ALIGNMENT as ALIGNMENT
-from flstore.tensors import BY_NAME, DTYPES, Bytes, as_arrays, as_bytes
+from flstore.tensors import DTYPES, Bytes, as_bytes
 from flstore.tensors import Buffer as Buffer
 from flstore.tensors import aligned_copy as aligned_copy
 from flstore.tensors import aligned_empty as aligned_empty
 from flstore.tensors import nonfinite as nonfinite
 from flstore.types import Key, Kind
 
-FORMAT = "flstore-1"
-
-_PREFIX = b'{"__metadata__":{"checksum":"'
-_DIGITS = slice(8 + len(_PREFIX), 8 + len(_PREFIX) + 32)
-CHECKSUM_PREFIX_BYTES = _DIGITS.stop
+CHECKSUM_PREFIX_BYTES = DIGITS.stop
 """How much of an object :func:`checksum_of` needs."""
-
-
-class _Field(NamedTuple):
-    tag: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 class ClientUpdate(Mapping[str, NDArray[Any]]):
@@ -60,7 +48,7 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
 
     __slots__ = ("_base", "_data", "_fields", "_signature", "checksum", "key")
 
-    def __init__(self, key: Key, checksum: str, base: Bytes, fields: dict[str, _Field], start: int) -> None:
+    def __init__(self, key: Key, checksum: str, base: Bytes, fields: dict[str, Field], start: int) -> None:
         self.key = key
         self.checksum = checksum
         self._base = base
@@ -160,19 +148,7 @@ def encode(key: Key, tensors: Mapping[str, Any]) -> memoryview:
     >>> update["w"].shape, update.dtypes
     ((2, 3), ('float32',))
     """
-    arrays = as_arrays(tensors)
-    fields, size = _place({name: (BY_NAME[a.dtype.name][0], a.shape) for name, a in arrays.items()})
-    header = _header(key, fields)
-    buffer = aligned_empty(len(header) + size)
-    buffer[: len(header)] = np.frombuffer(header, np.uint8)
-    data = buffer[len(header) :]
-    for name, array in arrays.items():
-        field = fields[name]
-        if field.end > field.begin:
-            np.copyto(data[field.begin : field.end].view(field.dtype).reshape(field.shape), array)
-    digits = xxhash.xxh3_128_hexdigest(buffer.data).encode()
-    buffer[_DIGITS] = np.frombuffer(digits, np.uint8)
-    return buffer.data.toreadonly()
+    return Layout.of(key, tensors).encode()
 
 
 def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None) -> ClientUpdate:
@@ -202,7 +178,7 @@ def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None) -> Cl
         raise CorruptObjectError(f"{what}: damaged header in {view.nbytes} bytes: {exc}") from exc
     if start + size != view.nbytes:
         raise CorruptObjectError(f"{what}: {view.nbytes} bytes, but its header describes {start + size}")
-    checksum = bytes(view[_DIGITS]).decode()
+    checksum = bytes(view[DIGITS]).decode()
     if verify and _digest(view) != checksum:
         raise CorruptObjectError(f"{what}: its {view.nbytes} bytes do not match their checksum {checksum}")
     if key is not None and found != key:
@@ -219,53 +195,15 @@ def checksum_of(buffer: Buffer) -> str:
         Too short, or not written by this codec.
     """
     head = bytes(as_bytes(buffer)[:CHECKSUM_PREFIX_BYTES])
-    digits = head[_DIGITS]
-    if head[8 : _DIGITS.start] != _PREFIX or len(digits) != 32 or not set(digits) <= set(b"0123456789abcdef"):
+    digits = head[DIGITS]
+    if head[8 : DIGITS.start] != PREFIX or len(digits) != 32 or not set(digits) <= set(b"0123456789abcdef"):
         raise CorruptObjectError(f"not an object of this store: its first {len(head)} bytes hold no checksum")
     return digits.decode()
 
 
-def _place(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[dict[str, _Field], int]:
-    """Offsets of tensors given as (tag, shape), in their own order, and the size of all.
-
-    Whole multiples of 64 bytes come first, so that nearly all bytes start at such a place; wide items before narrow, so
-    that the rest is aligned to its items; equal dtypes side by side, so that each is at most two runs.
-    """
-    sizes = {name: DTYPES[tag].itemsize * math.prod(shape) for name, (tag, shape) in tensors.items()}
-
-    def rank(name: str) -> tuple[bool, int, str, str]:
-        tag = tensors[name][0]
-        return sizes[name] % ALIGNMENT != 0, -DTYPES[tag].itemsize, tag, name
-
-    begin: dict[str, int] = {}
-    at = 0
-    for name in sorted(tensors, key=rank):
-        begin[name] = at
-        at += sizes[name]
-    return {n: _Field(t, DTYPES[t], s, begin[n], begin[n] + sizes[n]) for n, (t, s) in tensors.items()}, at
-
-
-def _header(key: Key, fields: Mapping[str, _Field]) -> bytes:
-    if key.kind is Kind.METADATA or (key.kind is Kind.UPDATE) != (key.client is not None):
-        raise InvalidUpdateError(f"no tensors can be stored as {key!r}: an UPDATE has a client, an AGGREGATE none")
-    meta = {"checksum": "0" * 32, "format": FORMAT, "job": key.job, "kind": key.kind.name.lower()}
-    meta["round"] = str(operator.index(key.round))
-    if key.client is not None:
-        meta["client"] = key.client
-    entries: dict[str, Any] = {"__metadata__": meta}
-    for name, f in fields.items():
-        entries[name] = {"dtype": f.tag, "shape": f.shape, "data_offsets": (f.begin, f.end)}
-    try:
-        text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError as exc:
-        raise InvalidUpdateError(f"a name of {key!r} is not valid Unicode: {exc}") from exc
-    text += b" " * (-(8 + len(text)) % ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
-
-
-def _parse(view: memoryview) -> tuple[Key, dict[str, _Field], int, int]:
+def _parse(view: memoryview) -> tuple[Key, dict[str, Field], int, int]:
     """Key, fields, start and size of the data; ValueError and its like for all that :func:`encode` never writes."""
-    if view[8 : _DIGITS.start] != _PREFIX:
+    if view[8 : DIGITS.start] != PREFIX:
         raise ValueError("it was not written by FLStore")
     length = int.from_bytes(view[:8], "little")
     if 8 + length > view.nbytes or (8 + length) % ALIGNMENT:
@@ -277,7 +215,7 @@ def _parse(view: memoryview) -> tuple[Key, dict[str, _Field], int, int]:
     if not isinstance(meta["job"], str) or not isinstance(meta.get("client", ""), str):
         raise ValueError("an id that is not a string")
     key = Key(meta["job"], Kind[meta["kind"].upper()], int(meta["round"]), meta.get("client"))
-    fields, size = _place({name: _shape(entry) for name, entry in entries.items()})
+    fields, size = place({name: _shape(entry) for name, entry in entries.items()})
     # The layout follows from names, dtypes and shapes, so one comparison rules out holes, overlaps and wrong sizes.
     for name, entry in entries.items():
         if entry["data_offsets"] != [fields[name].begin, fields[name].end]:
@@ -295,6 +233,6 @@ def _shape(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
 
 
 def _digest(view: memoryview) -> str:
-    digest = xxhash.xxh3_128(bytes(view[: _DIGITS.start]) + b"0" * 32)
-    digest.update(view[_DIGITS.stop :])
+    digest = xxhash.xxh3_128(bytes(view[: DIGITS.start]) + b"0" * 32)
+    digest.update(view[DIGITS.stop :])
     return digest.hexdigest()

@@ -1,9 +1,11 @@
-"""From what a caller hands over to what is stored: everything is checked and encoded before anything is kept."""
+"""From what a caller hands over to what is stored: everything is checked, then encoded, before anything is kept."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +21,12 @@ from flstore.errors import (
 from flstore.persistence.layout import object_path
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.values import metadata_size
+from flstore.tensor_layout import Layout
 from flstore.tensors import nonfinite
 from flstore.types import Key, Kind
+
+ENCODE_THREADS = 4
+WORTH_THREADS_BYTES = 4 << 20
 
 
 @dataclass
@@ -67,7 +73,31 @@ class Stored:
     metadata: Callable[[int], Mapping[str, Any]]
 
 
-def prepare(
+@dataclass
+class Plan:
+    """What one call of ingest hands over, checked, laid out, and not copied yet.
+
+    Attributes
+    ----------
+    layouts : dict of Key to Layout
+        Updates and the aggregate.
+    rows : dict of client to dict
+        Metadata as it was given.
+    signature : (str, tuple), optional
+        A client, and the tensors that it and so all of the round send.
+    """
+
+    round: int
+    layouts: dict[Key, Layout] = field(default_factory=dict)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    signature: tuple[str, Any] | None = None
+
+    def sizes(self) -> dict[Key, int]:
+        """Bytes of each object."""
+        return {key: layout.size_bytes for key, layout in self.layouts.items()}
+
+
+def check(
     catalogue: Catalogue,
     stored: Stored,
     signature: tuple[str, Any] | None,
@@ -75,8 +105,8 @@ def prepare(
     updates: Mapping[str, Mapping[str, Any]],
     aggregate: Mapping[str, Any] | None,
     metadata: Mapping[str, Mapping[str, Any]] | None,
-) -> Arrival:
-    """Check and encode. `signature` is what is known of the round's tensors from an earlier call."""
+) -> Plan:
+    """Raise what can be known without reading a number. `signature` is known of the round from an earlier call."""
     if isinstance(round, bool) or not isinstance(round, int) or round < 0:
         raise InvalidParameterError(f"round must be an integer from 0 on, got {round!r}")
     for what, given in (("updates", updates), ("metadata", metadata or {})):
@@ -84,34 +114,56 @@ def prepare(
             raise InvalidUpdateError(f"{what} must be a dict by client id, got {type(given).__name__}")
     if not updates and aggregate is None and not metadata:
         raise InvalidUpdateError(f"round {round} is empty: no updates, no aggregate and no metadata")
-    arrival = Arrival(round)
-    rows: dict[str, dict[str, Any]] = {str(c): dict(row) for c, row in (metadata or {}).items()}
+    plan = Plan(round, rows={str(c): dict(row) for c, row in (metadata or {}).items()})
     for client, tensors in updates.items():
         key = Key(catalogue.job, Kind.UPDATE, round, _client(client))
-        if key in arrival.buffers:
+        if key in plan.layouts:
             raise InvalidUpdateError(f"client {key.client!r} is in the updates of round {round} twice")
-        buffer, update = _encode(key, tensors)
+        layout = _layout(key, tensors)
         if signature is None:
-            signature = _signature_of_round(catalogue, stored, round) or (str(key.client), update.signature)
-        _compare(key, update, signature)
+            signature = _signature_of_round(catalogue, stored, round) or (str(key.client), layout.signature)
+        _compare(key, layout.signature, signature)
+        plan.layouts[key] = layout
+    if aggregate is not None:
+        key = Key(catalogue.job, Kind.AGGREGATE, round)
+        plan.layouts[key] = _layout(key, aggregate)
+    RoundMetadata.of(plan.rows)  # raises for values that it cannot hold
+    plan.signature = signature
+    return plan
+
+
+def encode(catalogue: Catalogue, stored: Stored, plan: Plan) -> Arrival:
+    """Copy what was planned, and leave out what is stored already."""
+    arrival = Arrival(plan.round, signature=plan.signature)
+    rows = {client: dict(row) for client, row in plan.rows.items()}
+    for key, (buffer, bad) in zip(plan.layouts, _encoded(list(plan.layouts.values())), strict=True):
         if not _is_new(catalogue, stored, key, buffer):
             continue
         arrival.buffers[key] = buffer
-        bad = sum(nonfinite(update).values())
-        if bad:
-            arrival.nonfinite[str(key.client)] = bad
-        rows.setdefault(str(key.client), {}).update(size_bytes=update.size_bytes, nonfinite=bad)
-    if aggregate is not None:
-        key = Key(catalogue.job, Kind.AGGREGATE, round)
-        buffer, _ = _encode(key, aggregate)
-        if _is_new(catalogue, stored, key, buffer):
-            arrival.buffers[key] = buffer
+        if key.kind is Kind.UPDATE:
+            if bad:
+                arrival.nonfinite[str(key.client)] = bad
+            rows.setdefault(str(key.client), {}).update(size_bytes=buffer.nbytes, nonfinite=bad)
     arrival.metadata = RoundMetadata.of(rows).rows
     if rows:
-        before = stored.metadata(round)
+        before = stored.metadata(plan.round)
         arrival.metadata_rows = {c: {**before.get(c, {}), **row} for c, row in arrival.metadata.items()}
-    arrival.signature = signature
     return arrival
+
+
+def _encoded(layouts: list[Layout]) -> list[tuple[memoryview, int]]:
+    """The buffer of each layout and its count of non-finite values; by several threads where that pays."""
+
+    def one(layout: Layout) -> tuple[memoryview, int]:
+        buffer = layout.encode()
+        if layout.key.kind is not Kind.UPDATE:
+            return buffer, 0
+        return buffer, sum(nonfinite(layout.arrays).values())
+
+    if sum(layout.size_bytes for layout in layouts) < WORTH_THREADS_BYTES:
+        return [one(layout) for layout in layouts]
+    with ThreadPoolExecutor(min(ENCODE_THREADS, os.cpu_count() or 1), thread_name_prefix="flstore-encode") as threads:
+        return list(threads.map(one, layouts))
 
 
 def _client(client: Any) -> str:
@@ -120,13 +172,12 @@ def _client(client: Any) -> str:
     return str(client)
 
 
-def _encode(key: Key, tensors: Mapping[str, Any]) -> tuple[Any, codec.ClientUpdate]:
+def _layout(key: Key, tensors: Mapping[str, Any]) -> Layout:
     object_path(key)  # raises for an id that cannot name an object
     try:
-        buffer = codec.encode(key, tensors)
+        return Layout.of(key, tensors)
     except InvalidUpdateError as error:
         raise InvalidUpdateError(f"{key}: {error}") from error
-    return buffer, codec.decode(buffer, verify=False)
 
 
 def _signature_of_round(catalogue: Catalogue, stored: Stored, round: int) -> Any:
@@ -141,12 +192,12 @@ def _signature_of_round(catalogue: Catalogue, stored: Stored, round: int) -> Any
     return None
 
 
-def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -> None:
+def _compare(key: Key, found: Any, signature: tuple[str, Any]) -> None:
     """All clients of a round send tensors of the same names, dtypes and shapes."""
     other, expected = signature
-    if update.signature == expected:
+    if found == expected:
         return
-    mine, theirs = {n: (d, s) for n, d, s in update.signature}, {n: (d, s) for n, d, s in expected}
+    mine, theirs = {n: (d, s) for n, d, s in found}, {n: (d, s) for n, d, s in expected}
     for name in sorted(set(mine) | set(theirs)):
         if name not in mine:
             near = difflib.get_close_matches(name, set(mine) - set(theirs), n=1)

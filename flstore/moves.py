@@ -31,6 +31,10 @@ class Origin:
     generations: frozenset[int]
 
 
+PUTS_AT_A_TIME = 2
+"""Updates of one load on their way at the same time: one is copied in while the other is copied out."""
+
+
 class Moves:
     """Loads and drops on their way.
 
@@ -192,13 +196,27 @@ class Moves:
     async def _load(
         self, action: Load, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
     ) -> list[tuple[Key, str]]:
-        """Send what is here, one update at a time, and let the function fetch the rest; returns what failed and why."""
+        """Send what is here, and let the function fetch the rest; returns what failed and why."""
         failed: list[Any] = []
         metadata = [key for key in at_hand if key.kind is Kind.METADATA]
-        tensors = [[key] for key in at_hand if key.kind is not Kind.METADATA]
-        for batch in [metadata, *tensors] if metadata else tensors:
-            data = [sendable(key, at_hand[key]) for key in batch]
-            failed += wire.unpack((await self._call(action, incarnation, "put", batch, data=data))["failed"])
+        if metadata:
+            data = [sendable(key, at_hand[key]) for key in metadata]
+            failed += wire.unpack((await self._call(action, incarnation, "put", metadata, data=data))["failed"])
+        turn = asyncio.Semaphore(PUTS_AT_A_TIME)
+
+        async def put(key: Key) -> list[Any]:
+            async with turn:
+                packed = wire.pack([wire.key_values(key)])
+                reply = await self._pool.put(
+                    action.function, incarnation, at_hand[key], keys=packed, generation=action.generation
+                )
+                return list(wire.unpack(reply["failed"]))
+
+        tensors = [put(key) for key in at_hand if key.kind is not Kind.METADATA]
+        for result in await asyncio.gather(*tensors, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+            failed += result
         rest = [key for key in keys if key not in at_hand]
         if rest:
             reply = await self._call(action, incarnation, "load", rest, background=background)

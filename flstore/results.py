@@ -52,12 +52,16 @@ class Receipt:
         Clients whose updates are new (identical ones that were there already are not listed).
     size_bytes : int
         Bytes that are being written.
+    waited_s : float
+        Seconds that the ingest was held up because the write buffer was full.
     """
 
     round: int
     clients: tuple[str, ...]
     size_bytes: int
     _writes: tuple[Future[Any], ...] = field(default=(), repr=False)
+    waited_s: float = 0.0
+    _later: Future[Receipt] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         from flstore.display.result import receipt_text
@@ -72,12 +76,15 @@ class Receipt:
     @property
     def durable(self) -> bool:
         """Whether everything is in the persistent store."""
+        if self._later is not None:
+            return self._later.done() and self._later.exception() is None and self._later.result().durable
         return all(w.done() and w.exception() is None for w in self._writes)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait until everything is in the persistent store; raises what a write raised."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        for write in self._writes:
+        writes = self._writes if self._later is None else self._later.result(timeout_s)._writes
+        for write in writes:
             write.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
@@ -91,6 +98,7 @@ class Question:
     deadline_s: float | None
     record: RequestRecord
     started: float
+    waited_s: float = 0.0
     future: Future[Result] = field(default_factory=Future)
     hit_keys: set[Key] = field(default_factory=set)
     _claim: threading.Lock = field(default_factory=threading.Lock, repr=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
+from flstore.engine.state import View
 from flstore.errors import (
     CapacityError,
     FLStoreError,
@@ -81,6 +82,8 @@ class Serving:
         self._idle = threading.Condition()
         self._heat = Heat(self._state, report)
         self._open: set[Question] = set()
+        self._begun: list[tuple[Question, Requested, Run]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned = False
 
     def start(self, question: Question, event: Requested, run: Run) -> None:
@@ -90,7 +93,20 @@ class Serving:
             self.abandon()
             return
         question.future.add_done_callback(lambda _: self._open.discard(question))
-        self._pool.submit(self._to_its_end(question, event, run))
+        # Waking the event loop costs more than a request's own bookkeeping, so one call starts all that have come.
+        with self._lock:
+            self._begun.append((question, event, run))
+            asleep = len(self._begun) == 1
+        if asleep:
+            self._pool.loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        with self._lock:
+            begun, self._begun = self._begun, []
+        for what in begun:
+            task = self._pool.loop.create_task(self._to_its_end(*what))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     def abandon(self) -> None:
         """Fail what is still open, because the store closes."""
@@ -187,18 +203,15 @@ class Serving:
         silent = self._pool.silent()
         waited = {n for run in running.values() for n in _involved(run)} - silent
         functions = [f for n in waited if (f := self._pool.functions.get(n)) is not None]
-        watches: list[asyncio.Future[Any]] = [asyncio.ensure_future(f.silent.wait()) for f in functions]
-        if all(run.function in silent for run in running.values()):
-            watches.append(asyncio.ensure_future(self._pool.change()))
-        try:
-            await asyncio.wait([*running, *watches], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for watch in watches:
-                watch.cancel()
-        for task in running:
-            if task.done():
-                return task, running.pop(task).function
-        return None, -1
+        stuck = all(run.function in silent for run in running.values())
+        while True:
+            with self._pool.news.waiter() as news:
+                await asyncio.wait([*running, news], return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                if task.done():
+                    return task, running.pop(task).function
+            if stuck or any(f.silent.is_set() for f in functions):
+                return None, -1
 
     async def _run_on(self, question: Question, run: Run) -> Any:
         record = question.record
@@ -213,14 +226,16 @@ class Serving:
         record.functions.append(function.name)
         self._busy[run.function] += 1
         try:
-            reply = await self._send(question, run)
+            async with function.running:
+                queued_s = self._pool.loop.time() - began - waited_s
+                reply = await self._send(question, run)
         finally:
             with self._idle:
                 self._busy[run.function] -= 1
                 self._idle.notify_all()
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
-        record.queue_s = reply["queue_s"]
+        record.queue_s = question.waited_s + queued_s + reply["queue_s"]
         record.compute_s = reply["compute_s"]
         record.bytes_moved = awaited_bytes + reply["bytes_moved"]
         return wire.unpack_result(question.workload.result_type, reply["result"])
@@ -290,7 +305,8 @@ class Serving:
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
-        return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
+        sizes = View(self._state).size(part).tolist()
+        return [[wire.key_values(key), n, peer] for key, n in zip(self._catalogue.keys(part), sizes, strict=True)]
 
 
 def _involved(run: Run) -> set[int]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import warnings
@@ -94,6 +95,7 @@ class FLStore(System):
         replicas: int = 0,
         takeover: bool = False,
         lease_s: float = 60.0,
+        max_in_flight: int = 1000,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -109,7 +111,7 @@ class FLStore(System):
         try:
             super().__init__(
                 root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
-                replicas=replicas,
+                replicas=replicas, max_in_flight=max_in_flight,
             )  # fmt: skip
         except BaseException:
             self._writing.end()
@@ -144,6 +146,7 @@ class FLStore(System):
             self._writing.announce(self._pool)
         except BaseException:
             self._closed = True
+            self._intake.close()
             self._shut(self._writer.close)
             raise
 
@@ -182,8 +185,9 @@ class FLStore(System):
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
             function that does not answer for so long is routed around until it does; default 2 s), ``replicas`` (copies
             of what is in memory on as many other functions, so that a lost function costs no data in memory, and
-            requests spread; default 0), ``takeover`` (become
-            the writer of this job even if another process is; that one is told when it next ingests).
+            requests spread; default 0), ``takeover`` (become the writer of this job even if another process is; that
+            one is told when it next ingests), ``max_in_flight`` (requests that may be open at a time, the others wait;
+            default 1000).
 
         Raises
         ------
@@ -312,7 +316,7 @@ class FLStore(System):
             if self._closed:
                 return actions
             needed: set[int] = set()
-            if actions and isinstance(actions[-1], Run):
+            if len(actions) > 1 and isinstance(actions[-1], Run):
                 _, needed = self._state.loading(actions[-1].held)
             for action in actions:
                 if isinstance(action, Load | Drop):
@@ -367,17 +371,18 @@ class FLStore(System):
         with self._writing.taking_in(arrival) as noted:
             receipt = super()._take_in(arrival)
             noted.writes = receipt._writes
+        return receipt
+
+    def _check_sizes(self, sizes: Mapping[Key, int]) -> None:
         with self._lock:
             largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
-        too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
-        if too_large:
-            key, size = next(iter(too_large.items()))
-            raise CapacityError(
-                f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
-                f"written to the persistent store all the same; open the store with more memory, such as "
-                f"FLStore.local(memory={2 * size})"
-            )
-        return receipt
+        for key, size in sizes.items():
+            if 0 < largest < size:
+                raise CapacityError(
+                    f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
+                    f"written to the persistent store all the same; open the store with more memory, such as "
+                    f"FLStore.local(memory={2 * size})"
+                )
 
     def _function_joined(self, function: Function, held: list[Any]) -> None:
         holds = []
@@ -429,7 +434,7 @@ class FLStore(System):
                 None if scope.client is None else self._catalogue.ids.find(scope.client),
                 self._catalogue.key_sets(question.keys),
             )
-            question.hit_keys = self._ready(event)
+            question.hit_keys = self._ready(event, question.keys)
             try:
                 run = self._handle(event, question=question)[-1]
             except PolicyError as error:
@@ -442,16 +447,26 @@ class FLStore(System):
     def _answer_here(self, question: Question, reason: FLStoreError) -> Any:
         return answer_here(question, reason, self._objects, self._not_durable, self._healing.value_now)
 
-    def _ready(self, event: Requested) -> set[Key]:
+    def _enter(self, timeout_s: float | None) -> bool:
+        try:
+            on_our_loop = asyncio.get_running_loop() is self._pool.loop
+        except RuntimeError:
+            on_our_loop = False
+        if on_our_loop:  # a callback of a request: if it waited here, no request would end any more
+            self._gate.enter_now()
+            return True
+        return super()._enter(timeout_s)
+
+    def _ready(self, event: Requested, keys: list[Key]) -> set[Key]:
         """Which keys of a request are in memory now: its hits, by name."""
-        ready: set[Key] = set()
+        found: list[KeySet] = []
         for part in event.keys:
             for (job, kind, round), table, clients, rows in self._state.resolve(part):
                 if table is not None:
-                    here = clients[(rows >= 0) & table.any_ready(rows)]
-                    if len(here):
-                        ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
-        return ready
+                    found.append(KeySet.of_round(job, kind, round, clients[(rows >= 0) & table.any_ready(rows)]))
+        if sum(map(len, found)) == len(keys):  # as a rule; it spares the names
+            return set(keys)
+        return {key for part in found for key in self._catalogue.keys(part)}
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ runs; so everything else is here, once.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import warnings
@@ -21,8 +22,10 @@ from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.codec import checksum_of
 from flstore.engine import State, Tracker
-from flstore.errors import InvalidParameterError, StoreClosedError, UpdateNotFoundError
-from flstore.ingest import Arrival, Stored, prepare
+from flstore.errors import InvalidParameterError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
+from flstore.gate import Gate
+from flstore.ingest import Arrival, Plan, Stored, check, encode
+from flstore.intake import Intake
 from flstore.persistence import ObjectStore, Writer
 from flstore.persistence.layout import encode_id
 from flstore.persistence.values import take
@@ -54,6 +57,8 @@ class System(ABC):
         Make local writes survive a loss of power.
     replicas : int
         Copies in memory of what is held in memory, on other functions.
+    max_in_flight : int
+        Requests that may be open at a time; further ones wait in line before they start.
     """
 
     name: ClassVar[str]
@@ -67,8 +72,12 @@ class System(ABC):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         replicas: int = 0,
+        max_in_flight: int = 1000,
     ) -> None:
         encode_id("job", job)
+        if isinstance(max_in_flight, bool) or not isinstance(max_in_flight, int) or max_in_flight < 1:
+            raise InvalidParameterError(f"max_in_flight must be an integer of at least 1, got {max_in_flight!r}")
+        self._gate = Gate(max_in_flight)
         self.job = job
         self._state = State(replicas=replicas)
         self._catalogue = Catalogue(job, self._state)
@@ -79,6 +88,7 @@ class System(ABC):
         self._writer = Writer(self._objects, write_buffer=write_buffer)
         self._tracker = Tracker(self.name)
         self._ingest_lock = threading.RLock()
+        self._intake = Intake(write_buffer)
         self._feeders: list[Any] = []
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
@@ -110,6 +120,8 @@ class System(ABC):
         updates: Mapping[str, Mapping[str, Any]],
         aggregate: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        copy: bool = True,
     ) -> Receipt:
         """Take in what a round brought; may be called several times for one round.
 
@@ -118,16 +130,24 @@ class System(ABC):
         round : int
             The round, from 0 on (round 0 has only an aggregate: the model that training starts from).
         updates : dict of client id to dict of tensor name to array
-            What the clients sent: NumPy arrays or torch tensors, copied before this returns.
+            What the clients sent: NumPy arrays or torch tensors.
         aggregate : dict of tensor name to array, optional
             The global model after the round.
         metadata : dict of client id to dict, optional
             What is known about each client's work: JSON values by name. Sizes and non-finite values are added.
+        copy : bool, default True
+            With True all arrays were copied when this returns, and may be reused. With False this returns as soon as
+            the arguments were checked, in milliseconds; a thread encodes and hands on what was given, and the caller
+            promises not to change the arrays before ``receipt.wait()`` or :meth:`flush` has returned. Whatever is
+            asked of the store afterwards sees the round: such calls wait until it was taken in. What can only be
+            found later (memory ran out, an earlier write failed) is raised by ``receipt.wait()`` and by the next
+            flush or ingest, and the round was then not taken in. A client that is stored already is compared at once.
 
         Returns
         -------
         Receipt
-            What is new; ``.wait()`` returns when it is durable.
+            What is new; ``.wait()`` returns when it is durable; ``.waited_s`` says how long the call was held up by a
+            full write buffer.
 
         Raises
         ------
@@ -145,30 +165,56 @@ class System(ABC):
             An update is larger than a cache function. Everything was kept in the persistent store all the same.
         """
         self._check_may_write()
+        stored = Stored(self._known_update, self._known_checksum, self._known_metadata)
         with self._ingest_lock:
             self._writer.raise_failed()
-            arrival = prepare(
-                self._catalogue,
-                Stored(self._known_update, self._known_checksum, self._known_metadata),
-                self._signatures.get(round),
-                round,
-                updates,
-                aggregate,
-                metadata,
-            )
-            receipt = self._take_in(arrival)
+            self._intake.raise_failed()
+            plan = check(self._catalogue, stored, self._signatures.get(round), round, updates, aggregate, metadata)
+            known = any(self._catalogue.has(key) for key in plan.layouts) or self._intake.holds(plan.layouts)
+            if copy or known:
+                self._intake.settle()
+                receipt = self._encode_and_take_in(stored, plan)
+            else:
+                receipt = self._take_in_later(stored, plan)
+        self._check_sizes(plan.sizes())
+        return receipt
+
+    def _take_in_later(self, stored: Stored, plan: Plan) -> Receipt:
+        size = sum(plan.sizes().values())
+        waited_s = self._intake.wait_for_room(size, self._writer.check_room)
+        if plan.signature is not None:
+            self._signatures[plan.round] = plan.signature
+        later = self._intake.start(lambda: self._try_to_take_in(stored, plan), plan.layouts, size)
+        clients = tuple(str(key.client) for key in plan.layouts if key.kind is Kind.UPDATE)
+        return Receipt(plan.round, clients, size, waited_s=waited_s, _later=later)
+
+    def _try_to_take_in(self, stored: Stored, plan: Plan) -> Receipt:
+        try:
+            return self._encode_and_take_in(stored, plan)
+        except BaseException:
+            if plan.round not in self._catalogue.rounds():  # then nothing binds those who try again
+                self._signatures.pop(plan.round, None)
+            raise
+
+    def _encode_and_take_in(self, stored: Stored, plan: Plan) -> Receipt:
+        arrival = encode(self._catalogue, stored, plan)
+        receipt = self._take_in(arrival)
         for client, bad in arrival.nonfinite.items():
             warnings.warn(
-                f"client {client!r} sent {bad} values that are NaN or infinite in round {round}; the update was kept, "
-                f"and its metadata says so ('nonfinite')",
-                stacklevel=2,
+                f"client {client!r} sent {bad} values that are NaN or infinite in round {plan.round}; the update was "
+                f"kept, and its metadata says so ('nonfinite')",
+                stacklevel=3,
             )
         return receipt
+
+    def _check_sizes(self, sizes: Mapping[Key, int]) -> None:  # noqa: B027 (not every system has a limit)
+        """Raise for objects that were kept and cannot be cached."""
 
     def _take_in(self, arrival: Arrival) -> Receipt:
         """Hand everything to the writer, then note it: what was not handed over is not noted."""
         writes: list[Future[Any]] = []
         taken: dict[Key, Any] = {}
+        waited_s = self._writer.waited_s
         try:
             for key, buffer in arrival.buffers.items():
                 writes.append(self._writer.submit(key, buffer))
@@ -187,7 +233,7 @@ class System(ABC):
             self._note_arrival(arrival)
         size = sum(memoryview(b).nbytes for b in taken.values())
         clients = tuple(str(k.client) for k in taken if k.kind is Kind.UPDATE)
-        return Receipt(arrival.round, clients, size, tuple(writes))
+        return Receipt(arrival.round, clients, size, tuple(writes), self._writer.waited_s - waited_s)
 
     def _note_arrival(self, arrival: Arrival) -> None:
         if arrival.metadata_rows:
@@ -255,10 +301,12 @@ class System(ABC):
 
     def rounds(self) -> list[int]:
         """Rounds with client updates, ascending."""
+        self._intake.settle()
         return self._catalogue.rounds()
 
     def clients(self, round: int | None = None) -> list[str]:
         """Clients of a round, or all that ever took part, sorted."""
+        self._intake.settle()
         return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
 
     def update(self, round: int, client: str) -> dict[str, Any]:
@@ -271,6 +319,7 @@ class System(ABC):
         CorruptObjectError
             The stored object is damaged, and there is no whole copy of it in memory.
         """
+        self._intake.settle()
         key = Key(self.job, Kind.UPDATE, round, str(client))
         if not self._catalogue.has(key):
             known = self._catalogue.clients(round)
@@ -282,6 +331,7 @@ class System(ABC):
 
     def aggregate(self, round: int) -> dict[str, Any]:
         """The global model after a round (round 0: before training), as read-only arrays by tensor name."""
+        self._intake.settle()
         key = Key(self.job, Kind.AGGREGATE, round)
         if not self._catalogue.has(key):
             have = [r for r in (0, *self.rounds()) if self._catalogue.has_aggregate(r)]
@@ -299,6 +349,7 @@ class System(ABC):
         """
         import pandas as pd
 
+        self._intake.settle()
         rounds = self._catalogue.rounds_with_metadata()
         if round is not None:
             if round not in rounds:
@@ -326,6 +377,9 @@ class System(ABC):
     ) -> Future[Result]:
         """Ask for a workload; the answer comes as a future.
 
+        Waits while too many requests are open (``max_in_flight`` of :class:`FLStore`); ``queue_s`` of the record
+        includes this. A callback of such a future never waits.
+
         Parameters
         ----------
         workload : str or Workload
@@ -333,7 +387,7 @@ class System(ABC):
         round, client, rounds : optional
             What it is about; each workload says what it needs.
         deadline_s : float, optional
-            Seconds after which the request fails with ``RequestTimeoutError``.
+            Seconds after which the request fails with ``RequestTimeoutError``, counted from this call.
         **params
             Parameters of the workload.
 
@@ -346,20 +400,85 @@ class System(ABC):
         UpdateNotFoundError
             What it is about does not exist; the message says what does.
         """
-        self._check_open()
         started = time.perf_counter()
+        chosen = self._workload(workload, params)
+        entered = self._enter(deadline_s)
+        self._intake.settle()
+        return self._ask(chosen, entered, started, deadline_s, round=round, client=client, rounds=rounds)
+
+    async def ask(
+        self, workload: str | Workload, *, deadline_s: float | None = None, **scope_and_params: Any
+    ) -> Result:
+        """Ask for a workload from a coroutine, on any event loop, and wait for the answer without blocking the loop.
+
+        Takes what :meth:`submit` takes, and raises what :meth:`request` raises. Cancelling it gives up the wait; a
+        request that is on its way is answered all the same, and its record tells of it.
+
+        Examples
+        --------
+        >>> await store.ask("clustering", round=3, k=2)  # doctest: +SKIP
+        """
+        started = time.perf_counter()
+        scope = {name: scope_and_params.pop(name, None) for name in ("round", "client", "rounds")}
+        chosen = self._workload(workload, scope_and_params)
+        entered = await self._gate.enter_async(deadline_s)
+        try:
+            await asyncio.gather(*map(asyncio.wrap_future, self._intake.pending()), return_exceptions=True)
+        except BaseException:
+            if entered:
+                self._gate.leave()
+            raise
+        future = self._ask(chosen, entered, started, deadline_s, **scope)
+        return await asyncio.wrap_future(future)
+
+    def _workload(self, workload: str | Workload, params: Mapping[str, Any]) -> Workload:
+        self._check_open()
         chosen = workloads.make(workload, **params) if isinstance(workload, str) else workload
         if not isinstance(chosen, Workload):
             raise InvalidParameterError(f"{workload!r} is neither the name of a workload nor a Workload instance")
-        scope = Scope(
-            self.job,
-            round,
-            None if client is None else str(client),
-            None if rounds is None else tuple(int(r) for r in rounds),
-        )
-        keys = self._needs(chosen, scope)
-        record = self._tracker.open(self.job, chosen.name, str(chosen.policy_class), round, scope.client)
-        question = Question(chosen, scope, keys, deadline_s, record, started)
+        return chosen
+
+    def _enter(self, timeout_s: float | None) -> bool:
+        """Wait until one more request may be open; False when that took too long."""
+        return self._gate.enter(timeout_s)
+
+    def _ask(
+        self,
+        workload: Workload,
+        entered: bool,
+        started: float,
+        deadline_s: float | None,
+        round: int | None,
+        client: str | None,
+        rounds: Sequence[int] | None,
+    ) -> Future[Result]:
+        """Start to answer a request that was let in, or say that it was not."""
+        waited_s = time.perf_counter() - started
+        try:
+            self._check_open()
+            scope = Scope(
+                self.job,
+                round,
+                None if client is None else str(client),
+                None if rounds is None else tuple(int(r) for r in rounds),
+            )
+            keys = self._needs(workload, scope)
+        except BaseException:
+            if entered:
+                self._gate.leave()
+            raise
+        record = self._tracker.open(self.job, workload.name, str(workload.policy_class), round, scope.client)
+        record.queue_s = waited_s
+        question = Question(workload, scope, keys, deadline_s, record, started, waited_s)
+        if not entered:
+            question.fail(
+                RequestTimeoutError(
+                    f"{workload.name} was not started within its {deadline_s} seconds: {self._gate.limit} requests "
+                    f"were open all the time (max_in_flight)"
+                )
+            )
+            return question.future
+        question.future.add_done_callback(lambda _: self._gate.leave())
         self._answer(question)
         return question.future
 
@@ -396,7 +515,11 @@ class System(ABC):
         StoreError
             Something could not be written, after all else was; it stays in memory, and the next flush tries again.
         """
-        self._finish(*(feeder.flush for feeder in self._feeders), self._write_all)
+        self._finish(*(feeder.flush for feeder in self._feeders), self._take_all, self._write_all)
+
+    def _take_all(self) -> None:
+        self._intake.settle()
+        self._intake.raise_failed()
 
     def _write_all(self) -> None:
         self._writer.retry_failed()
@@ -410,6 +533,7 @@ class System(ABC):
             self._finish(*(feeder.close for feeder in self._feeders), self.flush)
         finally:
             self._closed = True
+            self._intake.close()
             self._shut(self._writer.close)
 
     @staticmethod

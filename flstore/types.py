@@ -135,7 +135,7 @@ class KeySet:
         """Plain values that are equal exactly when two sets name the same objects in the same order."""
 
         def plain(axis: int | IntArray) -> Any:
-            return [int(v) for v in axis] if isinstance(axis, np.ndarray) else int(axis)
+            return axis.tolist() if isinstance(axis, np.ndarray) else int(axis)
 
         return (self.job, int(self.kind), plain(self.rounds), plain(self.clients))
 

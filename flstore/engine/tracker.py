@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Tracker:
         """One row a request, one column an attribute of :class:`RequestRecord`."""
         import pandas as pd
 
-        columns = [f.name for f in fields(RequestRecord)]
-        rows: list[dict[str, Any]] = [asdict(record) for record in self]
-        for row in rows:
-            row["functions"] = " ".join(row["functions"])
-        return pd.DataFrame(rows, columns=columns).astype({"round": "Int64"}).set_index("request")
+        records = list(self)
+        columns: dict[str, list[Any]] = {f.name: [getattr(r, f.name) for r in records] for f in fields(RequestRecord)}
+        columns["functions"] = [" ".join(functions) for functions in columns["functions"]]
+        return pd.DataFrame(columns).astype({"round": "Int64"}).set_index("request")

@@ -18,6 +18,7 @@ from distributed.comm import connect
 from distributed.security import Security
 
 from flstore.errors import ClusterError, InvalidParameterError
+from flstore.functions.line import Line
 from flstore.functions.nanny import FunctionNanny
 
 CONNECT_TIMEOUT_S = 5
@@ -84,7 +85,7 @@ def _address(worker: Any) -> str:
     return str(getattr(worker, "worker_address", None) or worker.address)
 
 
-def join(address: str, security: Security | Mapping[str, str] | None, insecure: bool) -> Client:
+def join(address: str, security: Security | Mapping[str, str] | None, insecure: bool) -> Line:
     """Connect to the scheduler of a cluster that somebody else runs.
 
     Raises
@@ -100,7 +101,7 @@ def join(address: str, security: Security | Mapping[str, str] | None, insecure: 
     try:
         with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
             thread.submit(asyncio.run, _knock(address, security or Security())).result()
-        return Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        return Line(address, security or Security())
     except (OSError, ValueError, TypeError) as error:
         raise ClusterError(
             f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {str(error) or 'it says nothing'}"

@@ -4,7 +4,7 @@ It is a worker plugin with a message handler of its own, so Dask knows nothing o
 or replicated behind our back. Messages carry plain values and buffers (see ``wire``).
 """
 
-# Longer than 300 lines because all messages that a function answers are in one place.
+# Longer than 300 lines because every message of a cache function is answered here.
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from flstore.functions import wire
 from flstore.functions.desk import ORDERS, Desk
 from flstore.functions.lease import Lease
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
+from flstore.functions.window import Borrower, sees
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
 from flstore.workloads.base import Inputs, Scope
@@ -96,6 +97,7 @@ class CacheFunction(Desk, WorkerPlugin):
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
         self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)))
+        self.borrower = Borrower()
         self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
@@ -121,6 +123,7 @@ class CacheFunction(Desk, WorkerPlugin):
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
             "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
+            "see": self._see,
         }  # fmt: skip
         try:
             if epoch is not None and (what in ORDERS or message.get("renew")):
@@ -154,17 +157,29 @@ class CacheFunction(Desk, WorkerPlugin):
         await self.memory.insert(key, value, size_bytes, generation, valid=lambda: incarnation == self.incarnation)
         self._check(incarnation)
 
-    async def _put(self, keys: Any, generation: int, incarnation: str, data: list[Any]) -> dict[str, Any]:
-        """Take objects that arrive with the message."""
+    async def _see(self, window: list[Any]) -> dict[str, Any]:
+        """Whether objects may come through the window of the store."""
+        return {"sees": await self._in_io(sees, window)}
+
+    async def _put(
+        self, keys: Any, generation: int, incarnation: str, data: list[Any], window: Any = None
+    ) -> dict[str, Any]:
+        """Take objects that arrive with the message; with `window`, `data` are places in it and sizes."""
         failed = []
-        for values, buffer in zip(wire.unpack(keys), data, strict=True):
+        for values, given in zip(wire.unpack(keys), data, strict=True):
             key = wire.key_of(values)
             try:
-                value, size = await self._in_io(_take, key, buffer)
+                if window is None:
+                    value, size = await self._in_io(_take, key, given)
+                else:
+                    value, size = await self._in_io(self._take_from, window, key, *given)
                 await self._enter(key, value, size, generation, incarnation)
-            except FLStoreError as error:
+            except (FLStoreError, OSError) as error:
                 failed.append([values, str(error), type(error).__name__])
         return {"failed": wire.pack(failed)}
+
+    def _take_from(self, window: list[Any], key: Key, at: int, size_bytes: int) -> tuple[Any, int]:
+        return take(key, self.borrower.borrow(window, at, size_bytes))
 
     async def _load(self, keys: Any, generation: int, incarnation: str, background: bool) -> dict[str, Any]:
         """Fetch objects from the persistent store into the cache; a prefetch leaves room for those who wait."""

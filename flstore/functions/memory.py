@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +49,7 @@ class FunctionMemory:
     entries: dict[Key, Entry] = field(default_factory=dict)
     used_bytes: int = 0
     scratch_bytes: int = 0
-    tombstones: dict[Key, int] = field(default_factory=dict)
+    tombstones: OrderedDict[Key, int] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.capacity_bytes = cache_bytes(self.memory_bytes)
@@ -123,7 +124,7 @@ class FunctionMemory:
                 if entry is not None and entry.generation <= generation:
                     self._remove(entry)
             while len(self.tombstones) > 100_000:
-                del self.tombstones[next(iter(self.tombstones))]
+                self.tombstones.popitem(last=False)
             self._room.notify_all()
 
     async def clear(self) -> None:

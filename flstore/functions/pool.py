@@ -20,9 +20,12 @@ from distributed.core import ConnectionPool
 from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.clusters import closed, resize
-from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.function import CacheFunction, handler_name, send_buffer
 from flstore.functions.joining import Joining
+from flstore.functions.line import Line
 from flstore.functions.telling import Telling
+from flstore.functions.waiters import Waiters, finish
+from flstore.functions.window import WORTH_BYTES, Window, open_window
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ LOST_AFTER_DEADLINES = 5
 START_TIMEOUT_S = 60.0
 SCHEDULER_S = 5.0
 LEASE_S = 60.0
+RUNS_AT_A_TIME = 64
+"""Requests at a function at the same time; each takes a connection, and the others wait here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +58,9 @@ class Function:
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
+    running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RUNS_AT_A_TIME))
+    replies: Waiters = field(default_factory=Waiters)
+    sees_window: bool | None = None
 
 
 class NotAFunctionError(ConnectionError):
@@ -64,7 +72,7 @@ class FunctionPool:
 
     Parameters
     ----------
-    client : Client
+    client : Client or Line
         Connected to the cluster; closed with the pool.
     cluster : LocalCluster or None
         The cluster when it is ours, to be closed with the pool; None for one that somebody else runs.
@@ -86,7 +94,7 @@ class FunctionPool:
 
     def __init__(
         self,
-        client: Client,
+        client: Client | Line,
         cluster: LocalCluster | None,
         memory_bytes: int,
         store_spec: dict[str, Any],
@@ -103,6 +111,7 @@ class FunctionPool:
         self._numbers: dict[str, int] = {}
         self._joined, self._lost = joined, lost
         self._deadline_s, self._closing = ping_deadline_s, False
+        self.news = Waiters()
         self._pingers: set[asyncio.Task[None]] = set()
         self._resizes: set[asyncio.Task[None]] = set()
         self._wanted = len(cluster.workers) if cluster is not None else 0
@@ -188,8 +197,13 @@ class FunctionPool:
     # --- on the event loop ------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
-        await self._rpc.start()
+        # Pings have connections of their own: however much is on its way, they must not wait for its end.
+        self._rpc, self._pings = (
+            ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
+            for _ in range(2)
+        )
+        await asyncio.gather(self._rpc.start(), self._pings.start())
+        self.window = open_window()
         self._joining = self._way_in()
         self._members_changed = asyncio.Event()
         await self._look()
@@ -209,7 +223,9 @@ class FunctionPool:
         if hasattr(self, "_joining"):
             if self.cluster is None:
                 await self._joining.remove(function.address for function in self.functions.values())
-            await self._rpc.close()
+            await asyncio.gather(self._rpc.close(), self._pings.close())
+            if self.window is not None:
+                await self.window.close()
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
         """Send a message to a function (if given, to this incarnation only) and return its reply.
@@ -245,8 +261,29 @@ class FunctionPool:
             raise wire.error_of(reply)
         return reply
 
+    async def put(self, number: int, incarnation: str, buffer: Any, **message: Any) -> dict[str, Any]:
+        """Send one object: through the window to a function on this machine, otherwise in the message."""
+        size = memoryview(buffer).nbytes
+        window = await self._window_of(number) if size >= WORTH_BYTES else None
+        if window is not None:
+            async with window.lend(number, buffer) as at:
+                if at is not None:
+                    there = {"data": [(at, size)], "window": window.where}
+                    return await self.call(number, "put", incarnation, **there, **message)
+        return await self.call(number, "put", incarnation, data=[send_buffer(buffer)], **message)
+
+    async def _window_of(self, number: int) -> Window | None:
+        function = self.functions.get(number)
+        if self.window is None or function is None:
+            return None
+        if function.sees_window is None:
+            reply = await self.call(number, "see", window=self.window.where)
+            function.sees_window = reply["sees"]
+        return self.window if function.sees_window else None
+
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
-        handler = getattr(self._rpc(address), handler_name(self.namespace))
+        rpc = self._pings if what == "ping" else self._rpc
+        handler = getattr(rpc(address), handler_name(self.namespace))
         reply: dict[str, Any] | None = await handler(what=what, **self.telling.stamp, **message)
         if reply is None:
             raise NotAFunctionError(f"the worker at {address} is no cache function of this store")
@@ -254,16 +291,18 @@ class FunctionPool:
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message, and stop waiting for the reply when the function is given up, even if it comes back."""
+        if function.gone.is_set():
+            raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
         sending = asyncio.ensure_future(self._send(function.address, what, message))
-        gone = asyncio.ensure_future(function.gone.wait())
-        try:
-            await asyncio.wait([sending, gone], return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
-                raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
-            return sending.result()
-        finally:
-            sending.cancel()
-            gone.cancel()
+        with function.replies.waiter() as over:
+            sending.add_done_callback(lambda _: finish(over))
+            try:
+                await over
+                if not sending.done():
+                    raise FunctionLostError(f"cache function {function.name!r} was given up: it does not answer")
+                return sending.result()
+            finally:
+                sending.cancel()
 
     async def _workers(self) -> dict[str, Any]:
         asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
@@ -282,7 +321,9 @@ class FunctionPool:
             del self.functions[function.number]
             function.silent.set()
             function.gone.set()
+            function.replies.wake()
             self._lost(function)
+            self.news.wake()
 
     async def _watch(self) -> None:
         while not self._closing:
@@ -352,6 +393,7 @@ class FunctionPool:
         self.functions[number] = function
         self._joined(function, held)
         self._members_changed.set()
+        self.news.wake()
         pinger = asyncio.ensure_future(self._ping(function))
         self._pingers.add(pinger)
         pinger.add_done_callback(self._pingers.discard)
@@ -370,12 +412,14 @@ class FunctionPool:
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
+                    self.news.wake()
             except NotAFunctionError:
                 self._bury(function)
                 return
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()
+                    self.news.wake()
                 if self.loop.time() - function.heard_s >= LOST_AFTER_DEADLINES * self._deadline_s:
                     if self.functions.get(function.number) is function:
                         self._bury(function)

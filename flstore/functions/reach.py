@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from distributed.core import ConnectionPool
 from distributed.security import Security
 
 from flstore.errors import ClusterError, FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.joining import Joining
-from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool, NotAFunctionError
+from flstore.functions.line import REACH_TIMEOUT_S, Line
+from flstore.functions.pool import Function, FunctionPool, NotAFunctionError
 from flstore.types import Key
 
-REACH_TIMEOUT_S = 5.0
 MEMBER_DEADLINES = 2
 _FILES = {"ca_file": "tls_ca_file", "cert": "tls_client_cert", "key": "tls_client_key"}
 
@@ -34,32 +31,6 @@ def line_of(pool: FunctionPool) -> tuple[str, dict[str, str] | None]:
     config = client.security.get_tls_config_for_role("client")
     found = {name: str(config[role]) for role, name in _FILES.items() if config.get(role)}
     return address, {name: v if "\n" in v else os.path.abspath(v) for name, v in found.items()}
-
-
-class _Line:
-    """What a pool needs of a Dask client, without being one: the scheduler need not know that somebody reads."""
-
-    def __init__(self, address: str, tls: Mapping[str, str] | None) -> None:
-        security = Security(require_encryption=True, **tls) if tls else Security()
-        self.connection_args = security.get_connection_args("client")
-        loop = asyncio.new_event_loop()
-        self.loop = SimpleNamespace(asyncio_loop=loop)
-        self._thread = threading.Thread(target=loop.run_forever, name="flstore-reader", daemon=True)
-        self._thread.start()
-        self.scheduler: Any = None
-        asyncio.run_coroutine_threadsafe(self._open(address), loop).result(REACH_TIMEOUT_S)
-
-    async def _open(self, address: str) -> None:
-        self._rpc = ConnectionPool(limit=4, connection_args=self.connection_args, timeout=CONNECT_TIMEOUT_S)
-        await self._rpc.start()
-        self.scheduler = self._rpc(address)
-
-    def close(self) -> None:
-        loop = self.loop.asyncio_loop
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self._rpc.close(), loop).result(REACH_TIMEOUT_S)
-        loop.call_soon_threadsafe(loop.stop)
-        self._thread.join(REACH_TIMEOUT_S)
 
 
 class _NothingToInstall(Joining):
@@ -88,7 +59,7 @@ class ReaderPool(FunctionPool):
     """
 
     def __init__(self, address: str, tls: Mapping[str, str] | None, namespace: str, ping_deadline_s: float) -> None:
-        line: Any = _Line(address, tls)
+        line: Any = Line(address, Security(require_encryption=True, **tls) if tls else Security())
         super().__init__(line, None, 0, {}, lambda *_: None, lambda _: None, ping_deadline_s)
         self.namespace = namespace
         self.reachable = True

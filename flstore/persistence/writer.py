@@ -66,6 +66,7 @@ class Writer:
         self._running = 0
         self._bytes = 0
         self._warned = self._closed = False
+        self.waited_s = 0.0  # how long submit was held up by a full buffer, in all
 
     def submit(self, key: Key, buffer: Buffer) -> Future[bool]:
         """Hand over an encoded object; blocks while the buffer is full, and warns about that once.
@@ -188,6 +189,19 @@ class Writer:
             self._updates.shutdown()
             self._rounds.shutdown()
 
+    def check_room(self) -> int:
+        """Bytes that are not yet durable.
+
+        Raises
+        ------
+        StoreError
+            Only failed writes fill the buffer, so waiting for room would not help.
+        """
+        with self._changed:
+            if self._pending and all(w.error is not None for w in self._pending.values()):
+                self._raise_failed(again=True)
+            return self._bytes
+
     def __enter__(self) -> Self:
         return self
 
@@ -221,7 +235,9 @@ class Writer:
                 self._warned = True
                 said = f"the write buffer of {self.write_buffer:,} bytes is full, so ingest waits for the store"
                 warnings.warn(f"{said}; a larger one absorbs longer bursts", RuntimeWarning, stacklevel=3)
+            began = time.perf_counter()
             self._changed.wait()
+            self.waited_s += time.perf_counter() - began
             self._check_open()
             if write.key in self._pending:
                 raise UpdateExistsError(f"another {write.key} was submitted meanwhile")

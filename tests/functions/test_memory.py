@@ -153,3 +153,15 @@ def test_a_new_time_counts_from_the_start() -> None:
         assert key("kept") not in memory.entries
 
     run(check())
+
+
+def test_only_the_newest_drops_are_remembered():
+    async def run() -> None:
+        memory = FunctionMemory(1000)
+        keys = [Key("job", Kind.UPDATE, round, "c") for round in range(100_010)]
+        await memory.drop(keys, 1)
+        assert len(memory.tombstones) == 100_000
+        assert keys[9] not in memory.tombstones
+        assert keys[10] in memory.tombstones
+
+    asyncio.run(run())
