@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from flstore.engine.state import State, View
-from flstore.errors import UpdateNotFoundError
+from flstore.errors import CorruptObjectError, UpdateNotFoundError
 from flstore.types import NO_CLIENT, Ingested, IntArray, Key, KeySet, Kind
 
 if TYPE_CHECKING:
@@ -190,9 +191,7 @@ class Catalogue:
             listed = [(round, *objects.contents(self.job, round)) for round in rounds]
         documented = [round for round, _, _, has_metadata in listed if has_metadata]
         with ThreadPoolExecutor(8) as threads:
-            rows = dict(
-                zip(documented, threads.map(lambda r: objects.get_metadata(self.job, r)[0], documented), strict=True)
-            )
+            rows = dict(zip(documented, threads.map(lambda r: self._rows(objects, r), documented), strict=True))
         with self.lock:
             events = []
             for round, clients, aggregate_bytes, _ in listed:
@@ -206,6 +205,18 @@ class Catalogue:
             for event in events:
                 self.state.register(event.keys, event.sizes)
         return events
+
+    def _rows(self, objects: ObjectStore, round: int) -> dict[str, dict[str, Any]]:
+        try:
+            return objects.get_metadata(self.job, round)[0]
+        except CorruptObjectError as error:  # one damaged document must not keep all the rest out of reach
+            warnings.warn(
+                f"the metadata of round {round} is left out: {error}; restore it from a backup, or delete it with "
+                f"ObjectStore.delete_metadata({self.job!r}, {round})",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return {}
 
     def _clients(self, kind: Kind, round: int) -> list[str]:
         table = self.state.table((self.number, kind, round))

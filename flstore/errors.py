@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class FLStoreError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package.
+
+    Attributes
+    ----------
+    key : flstore.types.Key or None
+        The object that it is about, where that is one that was read; it travels with the error.
+    """
+
+    key: Any = None
 
     def __str__(self) -> str:
         # KeyError would print the repr of the message.

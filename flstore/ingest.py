@@ -9,7 +9,13 @@ from typing import Any
 
 from flstore import codec
 from flstore.catalogue import Catalogue
-from flstore.errors import InvalidParameterError, InvalidUpdateError, UpdateExistsError
+from flstore.errors import (
+    CorruptObjectError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    UpdateExistsError,
+    UpdateNotFoundError,
+)
 from flstore.persistence.layout import object_path
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.values import metadata_size
@@ -126,11 +132,13 @@ def _encode(key: Key, tensors: Mapping[str, Any]) -> tuple[Any, codec.ClientUpda
 def _signature_of_round(catalogue: Catalogue, stored: Stored, round: int) -> Any:
     """What the round's tensors look like, from an update that a previous process stored."""
     others = [] if round not in catalogue.rounds() else catalogue.clients(round)
-    if not others:
-        return None
-    return others[0], codec.decode(
-        stored.read(Key(catalogue.job, Kind.UPDATE, round, others[0])), verify=False
-    ).signature
+    for other in others:
+        try:
+            object = stored.read(Key(catalogue.job, Kind.UPDATE, round, other))
+            return other, codec.decode(object, verify=False).signature
+        except (CorruptObjectError, UpdateNotFoundError):
+            continue  # the next one will do
+    return None
 
 
 def _compare(key: Key, update: codec.ClientUpdate, signature: tuple[str, Any]) -> None:
@@ -162,7 +170,11 @@ def _is_new(catalogue: Catalogue, stored: Stored, key: Key, buffer: Any) -> bool
     """Whether nothing is stored under the key; an identical object is no news, another one an error."""
     if not catalogue.has(key):
         return True
-    if stored.checksum(key) == codec.checksum_of(buffer):
+    try:
+        checksum = stored.checksum(key)
+    except UpdateNotFoundError:  # somebody deleted it: this is how it comes back
+        return True
+    if checksum == codec.checksum_of(buffer):
         return False
     raise UpdateExistsError(
         f"another {key} is stored already; it was not overwritten (use another round, client id or job)"

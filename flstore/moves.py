@@ -8,15 +8,27 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flstore.catalogue import Catalogue
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
 from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
+
+_DAMAGED = {error.__name__ for error in DAMAGED}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where else the objects of a load are: addresses of functions by key, and the loads that put them there."""
+
+    peers: Mapping[Key, str]
+    generations: frozenset[int]
 
 
 class Moves:
@@ -28,13 +40,26 @@ class Moves:
         Where they go.
     catalogue : Catalogue
         For the names of keys.
+    not_durable : callable
+        The bytes of an object that the persistent store may not have yet, or None.
+    healing : Healing
+        Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the events ``Loaded`` and ``LoadFailed`` that a load ends with.
     """
 
-    def __init__(self, pool: FunctionPool, catalogue: Catalogue, report: Callable[[Event], Any]) -> None:
+    def __init__(
+        self,
+        pool: FunctionPool,
+        catalogue: Catalogue,
+        not_durable: Callable[[Key], Any],
+        healing: Healing,
+        report: Callable[[Event], Any],
+    ) -> None:
         self._pool = pool
+        self._healing = healing
         self._catalogue = catalogue
+        self._not_durable = not_durable
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
         self._held_back: dict[int, asyncio.Event] = {}
@@ -42,7 +67,12 @@ class Moves:
         self._idle = threading.Condition()
 
     def start(
-        self, action: Load | Drop, incarnation: str, at_hand: Mapping[Key, Any], after: Future[Any] | None = None
+        self,
+        action: Load | Drop,
+        incarnation: str,
+        at_hand: Mapping[Key, Any],
+        after: Future[Any] | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """Begin a load or drop on the event loop. To be called in the order of the decisions.
 
@@ -56,6 +86,8 @@ class Moves:
             Objects that are sent from here (just ingested, or not durable yet); the function fetches the others itself.
         after : Future, optional
             A prefetch waits for the request that caused it, so as not to compete with it; until somebody needs it.
+        origin : Origin, optional
+            Other functions that hold the objects: what they give need not come from the persistent store.
         """
         keys = self._catalogue.keys(action.keys)
         with self._idle:
@@ -63,7 +95,7 @@ class Moves:
 
         def begin() -> None:
             go = self._hold_back(action, after) if after is not None else None
-            task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go))
+            task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go, origin))
             if isinstance(action, Load):
                 self._loads[action.generation] = task
             task.add_done_callback(lambda _: self._ended(action))
@@ -119,6 +151,7 @@ class Moves:
         keys: list[Key],
         at_hand: Mapping[Key, Any],
         go: asyncio.Event | None,
+        origin: Origin | None,
     ) -> None:
         if go is not None:
             await go.wait()
@@ -126,7 +159,11 @@ class Moves:
             if isinstance(action, Drop):
                 await self._call(action, incarnation, "drop", keys)
                 return
-            failed = await self._load(action, incarnation, keys, at_hand, background=go is not None)
+            wanted = keys
+            if origin is not None:
+                wanted = await self._copy(action, incarnation, keys, origin)
+                at_hand = {key: value for key in wanted if (value := self._not_durable(key)) is not None}
+            failed = await self._load(action, incarnation, wanted, at_hand, background=go is not None)
         except FunctionLostError:
             return  # the engine hears of it as FunctionLost, and decides anew
         except FLStoreError as error:
@@ -142,6 +179,16 @@ class Moves:
         if len(failed) < len(keys):
             self._report(Loaded(action.function, action.keys, action.generation))
 
+    async def _copy(self, action: Load, incarnation: str, keys: list[Key], origin: Origin) -> list[Key]:
+        """Let the function fetch from other functions, once these have it; returns what they could not give."""
+        loads = [self._loads[g] for g in origin.generations if g in self._loads and g != action.generation]
+        if loads:
+            await asyncio.wait(loads)
+        peers = [origin.peers.get(key) for key in keys]
+        sizes = [self._catalogue.size(key) for key in keys]
+        reply = await self._call(action, incarnation, "copy", keys, peers=wire.pack(peers), sizes=wire.pack(sizes))
+        return [wire.key_of(values) for values in wire.unpack(reply["absent"])]
+
     async def _load(
         self, action: Load, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
     ) -> list[tuple[Key, str]]:
@@ -155,8 +202,15 @@ class Moves:
         rest = [key for key in keys if key not in at_hand]
         if rest:
             reply = await self._call(action, incarnation, "load", rest, background=background)
-            failed += wire.unpack(reply["failed"])
-        return [(wire.key_of(values), reason) for values, reason in failed]
+            for values, reason, error in wire.unpack(reply["failed"]):
+                copy = await self._healing.copy(wire.key_of(values)) if error in _DAMAGED else None
+                if copy is None:
+                    failed.append([values, reason, error])
+                    continue
+                key = wire.key_of(values)
+                data = [sendable(key, copy.value)]
+                failed += wire.unpack((await self._call(action, incarnation, "put", [key], data=data))["failed"])
+        return [(wire.key_of(values), reason) for values, reason, _ in failed]
 
     async def _call(
         self, action: Load | Drop, incarnation: str, what: str, keys: list[Key], **more: Any

@@ -14,6 +14,7 @@ import numpy as np
 from flstore.catalogue import Catalogue
 from flstore.connection import Connection
 from flstore.errors import FunctionLostError, StoreClosedError, UpdateNotFoundError
+from flstore.healing import Copy, Healing
 from flstore.moves import Moves
 from flstore.plans import plan, requested
 from flstore.results import Question
@@ -29,6 +30,20 @@ _POLL_S = 0.02
 _NOT_DURABLE = "; what the writer took in a moment ago can be asked for once it is durable: after its flush()"
 
 
+class _NoHealing(Healing):
+    """A reader mends nothing: there is one writer."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def copy(self, key: Key) -> Copy | None:
+        """Never a copy."""
+        return None
+
+
+_NO_HEALING = _NoHealing()
+
+
 class _ReaderServing(Serving):
     """Requests on the functions, planned by what these hold; answered in this process when all of them go away."""
 
@@ -36,7 +51,8 @@ class _ReaderServing(Serving):
         def nothing(_: Any) -> None:
             return None
 
-        super().__init__(pool, catalogue, Moves(pool, catalogue, nothing), nothing, nothing)
+        moves = Moves(pool, catalogue, nothing, _NO_HEALING, nothing)
+        super().__init__(pool, catalogue, moves, nothing, _NO_HEALING, nothing)
         self._alone = alone
         self._weighed: dict[int, tuple[Sequence[Key], Mapping[int, np.ndarray]]] = {}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from flstore.engine import RequestRecord
+from flstore.errors import RequestTimeoutError
 from flstore.types import Key
 from flstore.workloads.base import Scope, Workload
 
@@ -81,7 +83,7 @@ class Receipt:
 
 @dataclass(eq=False)
 class Question:
-    """One request on its way. It is finished or failed once; what comes later is ignored."""
+    """One request on its way. It ends once, by whichever thread is first; what comes later is ignored."""
 
     workload: Workload
     scope: Scope
@@ -91,6 +93,7 @@ class Question:
     started: float
     future: Future[Result] = field(default_factory=Future)
     hit_keys: set[Key] = field(default_factory=set)
+    _claim: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()
@@ -102,16 +105,24 @@ class Question:
 
     def finish(self, value: Any) -> None:
         """Give the answer."""
-        if not self.future.done():
+        if self._first():
             self._close("done")
             self.future.set_result(Result(value, self.record))
 
     def fail(self, error: BaseException) -> None:
         """Say what went wrong."""
-        if not self.future.done():
+        if self._first():
             self._close("failed")
             self.record.error = f"{type(error).__name__}: {error}"
             self.future.set_exception(error)
+
+    def fail_at_deadline(self) -> None:
+        """Say that the deadline has passed."""
+        self.fail(RequestTimeoutError(f"{self.workload.name} was not answered within its {self.deadline_s} seconds"))
+
+    def _first(self) -> bool:
+        # Never released: the lock itself says that there is an answer, and no callback runs under it.
+        return self._claim.acquire(blocking=False)
 
     def _close(self, status: str) -> None:
         self.record.latency_s = time.perf_counter() - self.started

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from flstore import workloads
@@ -16,9 +19,10 @@ from flstore.errors import (
     FunctionLostError,
     RequestTimeoutError,
     StoreClosedError,
-    UpdateNotFoundError,
 )
 from flstore.functions import wire
+from flstore.healing import DAMAGED, Healing
+from flstore.heat import Heat
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
@@ -26,8 +30,8 @@ from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
 
-MEMBER_TIMEOUT_S = 30.0
-"""How long a request waits for a function to come back when none is alive."""
+MEMBER_TIMEOUT_S = 15.0
+"""How long a request waits for a function to come back when none is alive; then it is answered here."""
 ATTEMPTS = 4
 PAUSE_S = 0.02
 """Between looks for a function: whatever happens, others get a turn on the event loop."""
@@ -46,8 +50,12 @@ class Serving:
         Loads on their way, some of which a request waits for.
     not_durable : callable
         The bytes of an object that the persistent store may not have yet, or None: they travel with the request.
+    healing : Healing
+        Finds a copy of what the persistent store holds damaged or not at all.
     report : callable
         Takes the event that a function lacks what the engine thought it holds.
+    here : callable, optional
+        Answers a request that no function can answer; blocks.
     """
 
     def __init__(
@@ -56,7 +64,9 @@ class Serving:
         catalogue: Catalogue,
         moves: Moves,
         not_durable: Callable[[Key], Any],
+        healing: Healing,
         report: Callable[[Event], Any],
+        here: Callable[[Question, FLStoreError], Any] | None = None,
     ) -> None:
         self._pool = pool
         self._catalogue = catalogue
@@ -64,7 +74,12 @@ class Serving:
         self._lock = catalogue.lock
         self._moves = moves
         self._not_durable = not_durable
+        self._healing = healing
         self._report = report
+        self._here = here
+        self._busy: Counter[int] = Counter()
+        self._idle = threading.Condition()
+        self._heat = Heat(self._state, report)
         self._open: set[Question] = set()
         self._abandoned = False
 
@@ -83,9 +98,17 @@ class Serving:
         for question in list(self._open):
             question.fail(StoreClosedError("the store was closed before the request was answered"))
 
+    def drain(self, functions: Collection[int], timeout: float) -> None:
+        """Wait until no request runs on these functions, at most so many seconds. From any thread but the loop's."""
+        end = time.monotonic() + timeout
+        with self._idle:
+            while any(self._busy[f] for f in functions) and (left := end - time.monotonic()) > 0:
+                self._idle.wait(left)
+
     async def _to_its_end(self, question: Question, event: Requested, run: Run) -> None:
         try:
-            value = await asyncio.wait_for(self._try_functions(question, event, run), question.left_s)
+            self._heat.begin(event)
+            value = await asyncio.wait_for(self._somewhere(question, event, run), question.left_s)
         except TimeoutError as error:
             late = RequestTimeoutError(
                 f"{question.workload.name} was not answered within its {question.deadline_s} seconds"
@@ -95,6 +118,17 @@ class Serving:
             question.fail(error)
         else:
             question.finish(value)
+        finally:
+            self._heat.end(event)
+
+    async def _somewhere(self, question: Question, event: Requested, run: Run) -> Any:
+        """On a function; where none is alive or has the room, in this process."""
+        try:
+            return await self._try_functions(question, event, run)
+        except (FunctionLostError, CapacityError) as error:
+            if self._here is None:
+                raise
+            return await asyncio.to_thread(self._here, question, error)
 
     async def _try_functions(self, question: Question, event: Requested, run: Run) -> Any:
         """Send the request; when its function goes away or falls silent, to the next best one too.
@@ -105,7 +139,7 @@ class Serving:
         running: dict[asyncio.Task[Any], Run] = {}
         full: set[int] = set()
         tries = 0
-        if self._pool.silent() & _involved(run):
+        if self._state.copied or self._pool.silent() & _involved(run):
             run = self._reroute(event, full)
         try:
             while True:
@@ -136,7 +170,7 @@ class Serving:
 
     def _reroute(self, event: Requested, full: set[int]) -> Run:
         with self._lock:
-            return reroute(self._state, event, avoid=self._pool.silent() | full)
+            return reroute(self._state, event, avoid=self._pool.silent() | full, busy=self._busy)
 
     def _withdraw(self, running: dict[asyncio.Task[Any], Run]) -> None:
         """Give up attempts that wait for data from a function that fell silent; they are planned anew without it."""
@@ -170,14 +204,20 @@ class Serving:
         record = question.record
         began = self._pool.loop.time()
         with self._lock:
-            awaited_bytes, generations = self._state.loading(part for _, part in run.held)
+            awaited_bytes, generations = self._state.loading(run.held)
         await self._moves.wait_for(generations)
         waited_s = self._pool.loop.time() - began
         function = self._pool.functions.get(run.function)
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         record.functions.append(function.name)
-        reply = await self._send(question, run)
+        self._busy[run.function] += 1
+        try:
+            reply = await self._send(question, run)
+        finally:
+            with self._idle:
+                self._busy[run.function] -= 1
+                self._idle.notify_all()
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
         record.queue_s = reply["queue_s"]
@@ -186,20 +226,26 @@ class Serving:
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:
-        """Send the order; once more, with all that is not durable yet, when the function misses something."""
-        for everything in (False, True):
+        """Send the order; once more, with all that is not durable yet, when the function misses something.
+
+        Then, for each object that is lost or damaged, with a copy of it from wherever there is one.
+        """
+        everything, copies = False, dict[Key, Any]()
+        while True:
             with self._lock:
-                order, extra = self._order(question, run, everything)
+                order, extra = self._order(question, run, everything, copies)
                 generation = self._state.generation
             try:
                 reply = await self._pool.call(run.function, "run", request=order, extra=extra)
                 absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
                 self._note_absent(question, run, absent, generation)
                 return reply
-            except UpdateNotFoundError:
+            except DAMAGED as error:
                 if everything:
-                    raise
-        raise AssertionError("unreachable")
+                    if error.key is None or error.key in copies:
+                        raise
+                    copies[error.key] = await self._healing.value(error.key, error)
+                everything = True
 
     def _note_absent(self, question: Question, run: Run, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
@@ -210,16 +256,19 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                if self._state.where(part)[0] == run.function:
+                if self._state.holds(run.function, part)[0]:
                     self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
 
-    def _order(self, question: Question, run: Run, everything: bool) -> tuple[bytes, list[Any]]:
+    def _order(
+        self, question: Question, run: Run, everything: bool, copies: Mapping[Key, Any]
+    ) -> tuple[bytes, list[Any]]:
         """The request as plain values: what to run, and for each object where it is.
 
-        What the persistent store may not have yet goes along: what no function holds, or (`everything`) all of it.
+        What the persistent store may not have yet goes along: what no function holds, or (`everything`) all of it. So
+        do `copies` of what it has lost.
         """
         objects: list[list[Any]] = []
-        extra: dict[Key, Any] = {}
+        extra: dict[Key, Any] = dict(copies)
         for number, part in run.held:
             function = self._pool.functions.get(number)
             answers = function is not None and not function.silent.is_set()

@@ -14,14 +14,27 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flstore import policies
+from flstore.codec import checksum_of
+from flstore.elasticity import Elasticity
 from flstore.engine import EventLog, step
-from flstore.errors import CapacityError, InvalidParameterError, PolicyError
+from flstore.errors import (
+    CapacityError,
+    CorruptObjectError,
+    FLStoreError,
+    FunctionLostError,
+    InvalidParameterError,
+    PolicyError,
+)
 from flstore.functions import wire
-from flstore.moves import Moves
+from flstore.healing import DAMAGED, Healing
+from flstore.here import answer_here
+from flstore.moves import Moves, Origin
+from flstore.persistence import Verification
+from flstore.persistence.values import take
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
 from flstore.serving import Serving
-from flstore.sizing import DEFAULT_BYTES, function_memory
+from flstore.sizing import FunctionSize, function_size
 from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
@@ -37,6 +50,7 @@ from flstore.types import (
     Load,
     Requested,
     Run,
+    Source,
 )
 from flstore.writing import Writing
 
@@ -68,7 +82,7 @@ class FLStore(System):
         self,
         root: str,
         cluster: Callable[[bool], tuple[Any, Any]],
-        memory_bytes: int,
+        size: Callable[[int], FunctionSize],
         *,
         job: str = "default",
         policy: str | Policy = "tailored",
@@ -77,34 +91,55 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        replicas: int = 0,
         takeover: bool = False,
+        lease_s: float = 60.0,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
+            raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
+        if not lease_s > ping_deadline_s:
+            raise InvalidParameterError(f"lease_s must be above ping_deadline_s={ping_deadline_s}, got {lease_s!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
-        self._memory_bytes = memory_bytes
         self._writing = Writing(self, takeover, ping_deadline_s)
         try:
-            super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
+            super().__init__(
+                root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
+                replicas=replicas,
+            )  # fmt: skip
         except BaseException:
             self._writing.end()
             raise
+        self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool(
                 *cluster(not self._objects.is_local_memory),
-                memory_bytes,
+                self._size.memory_bytes,
                 self._objects.spec,
                 joined=self._function_joined,
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
+                compute_threads=self._size.cores,
                 telling=self._writing,
+                lease_s=lease_s,
             )
-            self._moves = Moves(self._pool, self._catalogue, self._note)
-            self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
+            self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
+            self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
+            self._serving = Serving(
+                self._pool,
+                self._catalogue,
+                self._moves,
+                self._not_durable,
+                self._healing,
+                self._note,
+                self._answer_here,
+            )
+            self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
             self._writing.announce(self._pool)
         except BaseException:
@@ -120,6 +155,7 @@ class FLStore(System):
         root: str = "./flstore-data",
         job: str = "default",
         policy: str | Policy = "tailored",
+        model: str | None = None,
         **options: Any,
     ) -> FLStore:
         """Start cache functions on this machine: one process each, on loopback, closed to other users by TLS.
@@ -130,7 +166,7 @@ class FLStore(System):
             Cache functions.
         memory : int or str, optional
             Memory of each, in bytes or as ``"2GiB"``: three quarters cache, one quarter scratch space for requests.
-            Default: 4 GiB, less on a small machine.
+            Default: what the paper gives the model (section 5.1; ``flstore.sizing.SIZES``), less on a small machine.
         root : str
             The persistent store: a directory, or a URL that fsspec knows (``s3://bucket/prefix``). With ``memory://``
             the functions are threads of this process, and nothing outlives it.
@@ -138,10 +174,15 @@ class FLStore(System):
             The FL job; several can share a root.
         policy : str or Policy
             The caching policy, one of ``flstore.policies.names()``, or an instance.
+        model : {"resnet18", "mobilenet_v3_small", "efficientnet_v2_s", "swin_v2_t"}, optional
+            What is trained: gives the default of `memory`, and how many requests a function computes at a time (1 or
+            2). Default: judged by the size of the updates that are stored; 4 GiB and 1 when there are none.
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
-            function that does not answer for so long is routed around until it does; default 2 s), ``takeover`` (become
+            function that does not answer for so long is routed around until it does; default 2 s), ``replicas`` (copies
+            of what is in memory on as many other functions, so that a lost function costs no data in memory, and
+            requests spread; default 0), ``takeover`` (become
             the writer of this job even if another process is; that one is told when it next ingests).
 
         Raises
@@ -153,9 +194,14 @@ class FLStore(System):
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
         from flstore.functions.clusters import start_local
 
-        memory_bytes = function_memory(memory, functions)
+        function_size(memory, model)  # what is wrong with them is said before anything starts
         return cls(
-            root, lambda processes: start_local(functions, processes), memory_bytes, job=job, policy=policy, **options
+            root,
+            lambda processes: start_local(functions, processes),
+            lambda largest: function_size(memory, model, largest, functions),
+            job=job,
+            policy=policy,
+            **options,
         )
 
     @classmethod
@@ -167,6 +213,7 @@ class FLStore(System):
         memory: int | str | None = None,
         security: Any = None,
         insecure: bool = False,
+        model: str | None = None,
         **options: Any,
     ) -> FLStore:
         """Use the workers of a Dask cluster that somebody else runs as cache functions, those that join later too.
@@ -184,14 +231,17 @@ class FLStore(System):
             For fsspec; sent to the workers over the cluster's own connections.
         memory : int or str, optional
             Memory of a function. A worker whose own limit is lower gives 0.6 of that, and a warning names it.
-            Default: 4 GiB.
+            Default: by model, as for :meth:`local`.
         security : distributed.Security or dict, optional
             TLS files: a dict has ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``. Default: Dask's
             configuration.
         insecure : bool, default False
             Allow ``tcp://`` to another machine.
-        **options
+        model : str, optional
             As for :meth:`local`.
+        **options
+            As for :meth:`local`; and ``lease_s``: when this process dies without closing the store, its functions free
+            their memory after so many seconds (default 60 s).
 
         Raises
         ------
@@ -207,9 +257,17 @@ class FLStore(System):
             raise InvalidParameterError(
                 "memory:// lives in one process, and the functions are others: use a directory or s3://"
             )
-        memory_bytes = function_memory(memory, 1) if memory is not None else DEFAULT_BYTES
+        function_size(memory, model)
         options = {"storage_options": storage_options, **options}
-        return cls(root, lambda _: (join(address, security, insecure), None), memory_bytes, **options)
+        return cls(
+            root,
+            lambda _: (join(address, security, insecure), None),
+            lambda largest: function_size(memory, model, largest),
+            **options,
+        )
+
+    def _largest_update(self) -> int:
+        return max((int(t.sizes.max()) for slot, t in self._state.slots() if slot[1] is Kind.UPDATE), default=0)
 
     @classmethod
     def attach(
@@ -240,7 +298,8 @@ class FLStore(System):
 
         return {
             "flstore": __version__, "python": platform.python_version(), "job": self.job, "policy": self._policy.name,
-            "policy_options": self._policy_options, "memory_bytes": self._memory_bytes,
+            "policy_options": self._policy_options, "memory_bytes": self._size.memory_bytes,
+            "replicas": self._state.replicas,
         }  # fmt: skip
 
     def _handle(
@@ -254,7 +313,7 @@ class FLStore(System):
                 return actions
             needed: set[int] = set()
             if actions and isinstance(actions[-1], Run):
-                _, needed = self._state.loading(part for _, part in actions[-1].held)
+                _, needed = self._state.loading(actions[-1].held)
             for action in actions:
                 if isinstance(action, Load | Drop):
                     prefetch = question is not None and isinstance(action, Load) and action.generation not in needed
@@ -266,10 +325,25 @@ class FLStore(System):
         if function is None:
             return
         at_hand: dict[Key, Any] = {}
-        if isinstance(action, Load):
+        origin = None
+        if isinstance(action, Load) and action.source is Source.PEER:
+            origin = self._origin(action)
+        elif isinstance(action, Load):
             found = ((key, values.get(key, self._not_durable(key))) for key in self._catalogue.keys(action.keys))
             at_hand = {key: value for key, value in found if value is not None}
-        self._moves.start(action, function.incarnation, at_hand, after)
+        self._moves.start(action, function.incarnation, at_hand, after, origin)
+
+    def _origin(self, action: Load) -> Origin:
+        """Which other functions hold what shall be copied, and which loads have to be done before."""
+        peers: dict[Key, str] = {}
+        held: list[tuple[int, KeySet]] = []
+        for number, function in list(self._pool.functions.items()):
+            if number != action.function:
+                there = self._state.holds(number, action.keys).tolist()
+                keys = [k for k, holds in zip(self._catalogue.keys(action.keys), there, strict=True) if holds]
+                peers.update({key: function.address for key in keys if key not in peers})
+                held.append((number, action.keys))
+        return Origin(peers, frozenset(self._state.loading(held)[1]))
 
     def _not_durable(self, key: Key) -> Any:
         """The bytes of an object that the persistent store may not have yet, or None."""
@@ -323,6 +397,24 @@ class FLStore(System):
         except PolicyError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        try:
+            return super()._read(key)
+        except DAMAGED as error:
+            return take(key, self._mended(key, error))[0]
+
+    def _known_checksum(self, key: Key) -> str:
+        try:
+            return super()._known_checksum(key)
+        except CorruptObjectError as error:
+            return checksum_of(self._mended(key, error))
+
+    def _mended(self, key: Key, error: FLStoreError) -> Any:
+        """A whole copy of an object that could not be read."""
+        if self._closed:
+            raise error
+        return self._healing.value_now(key, error)
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _answer(self, question: Question) -> None:
@@ -347,13 +439,16 @@ class FLStore(System):
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._serving.start(question, event, run)
 
+    def _answer_here(self, question: Question, reason: FLStoreError) -> Any:
+        return answer_here(question, reason, self._objects, self._not_durable, self._healing.value_now)
+
     def _ready(self, event: Requested) -> set[Key]:
         """Which keys of a request are in memory now: its hits, by name."""
         ready: set[Key] = set()
         for part in event.keys:
             for (job, kind, round), table, clients, rows in self._state.resolve(part):
                 if table is not None:
-                    here = clients[(rows >= 0) & table.ready[rows]]
+                    here = clients[(rows >= 0) & table.any_ready(rows)]
                     if len(here):
                         ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
         return ready
@@ -370,6 +465,46 @@ class FLStore(System):
         super().flush()
         self._moves.wait(stop=lambda: self._closed)
 
+    def scale(self, functions: int) -> None:
+        """Have so many cache functions from now on; returns when they have come or gone.
+
+        Before a function is taken away, what it holds is copied to others as far as they have room, and the requests
+        that run on it end. New functions fill up as training and requests go on.
+
+        Parameters
+        ----------
+        functions : int
+            How many, at least 1.
+
+        Raises
+        ------
+        InvalidParameterError
+            Not a number of functions.
+        ClusterError
+            The cluster belongs to somebody else (:meth:`connect`), or it did not get there in time.
+        """
+        self._check_open()
+        self._elasticity.scale(functions)
+
+    def verify(self, heal: bool = True, progress: bool = True) -> Verification:
+        """Read every object of the job in the persistent store and compare it with its checksum; shows itself.
+
+        Parameters
+        ----------
+        heal : bool, default True
+            Mend what is damaged or missing with a whole copy from the write buffer or a function's memory, where there
+            is one. A whole object is never replaced.
+        progress : bool, default True
+            Show a progress bar in a terminal or notebook.
+
+        Raises
+        ------
+        StoreError
+            The root cannot be read.
+        """
+        self._check_open()
+        return self._healing.verify(self.job, heal, progress)
+
     def inventory(self) -> dict[str, list[Key]]:
         """What each function holds, asked of the functions themselves (not of the index); waits for silent ones."""
         self._check_open()
@@ -377,7 +512,10 @@ class FLStore(System):
         async def ask() -> dict[str, list[Key]]:
             found = {}
             for number, function in list(self._pool.functions.items()):
-                reply = await self._pool.call(number, "inventory", renew=False)
+                try:
+                    reply = await self._pool.call(number, "inventory", renew=False)
+                except FunctionLostError:
+                    continue  # it holds nothing any more
                 found[function.name] = sorted(wire.key_of(values) for values, _, _ in wire.unpack(reply["held"]))
             return found
 
@@ -387,7 +525,7 @@ class FLStore(System):
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
         with self._lock:
-            names = {} if self._closed else {number: f.name for number, f in self._pool.functions.items()}
+            names = {} if self._closed else {number: f.name for number, f in list(self._pool.functions.items())}
             functions = function_statuses(self._state, names)
         return Status.of(self, self._policy.name, functions, self._writer.pending_bytes, self._tracker.frame())
 

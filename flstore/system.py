@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECENT_ROUNDS = 32
-"""Rounds whose metadata rows are kept at hand, because evaluation metrics come after the updates."""
+"""Rounds whose metadata rows and tensor shapes are kept at hand, because metrics and late clients come afterwards."""
 
 
 class System(ABC):
@@ -52,6 +52,8 @@ class System(ABC):
         Bytes that may wait to be written before an ingest blocks.
     fsync : bool
         Make local writes survive a loss of power.
+    replicas : int
+        Copies in memory of what is held in memory, on other functions.
     """
 
     name: ClassVar[str]
@@ -64,10 +66,11 @@ class System(ABC):
         storage_options: Mapping[str, Any] | None = None,
         write_buffer: int = 1 << 30,
         fsync: bool = False,
+        replicas: int = 0,
     ) -> None:
         encode_id("job", job)
         self.job = job
-        self._state = State()
+        self._state = State(replicas=replicas)
         self._catalogue = Catalogue(job, self._state)
         self._lock = self._catalogue.lock
         self._objects = ObjectStore(str(root), storage_options, fsync=fsync)
@@ -177,7 +180,10 @@ class System(ABC):
             arrival.buffers = taken
             if not complete:
                 arrival.metadata_rows = {}
+            self._signatures.pop(arrival.round, None)
             self._signatures[arrival.round] = arrival.signature
+            while len(self._signatures) > RECENT_ROUNDS:
+                del self._signatures[next(iter(self._signatures))]
             self._note_arrival(arrival)
         size = sum(memoryview(b).nbytes for b in taken.values())
         clients = tuple(str(k.client) for k in taken if k.kind is Kind.UPDATE)
@@ -196,6 +202,11 @@ class System(ABC):
         pending = self._writer.pending(key)
         return pending if pending is not None else self._objects.get(key)
 
+    def _read(self, key: Key) -> Mapping[str, Any]:
+        """The tensors of an update or aggregate."""
+        tensors: Mapping[str, Any] = take(key, self._known_update(key))[0]
+        return tensors
+
     def _known_checksum(self, key: Key) -> str:
         pending = self._writer.pending(key)
         return checksum_of(pending) if pending is not None else self._objects.checksum(key)
@@ -209,8 +220,10 @@ class System(ABC):
                 self._writer.flush()
                 rows = self._objects.get_metadata(self.job, round)[0]
             self._rows[round] = rows
-            while len(self._rows) > RECENT_ROUNDS:
-                del self._rows[next(iter(self._rows))]
+            # Rows that are not durable yet are nowhere else: requests are served from here.
+            durable = [r for r in self._rows if r != round and not self._writer.metadata_pending(self.job, r)]
+            for r in durable[: max(0, len(self._rows) - RECENT_ROUNDS)]:
+                del self._rows[r]
         return rows
 
     @abstractmethod
@@ -255,6 +268,8 @@ class System(ABC):
         ------
         UpdateNotFoundError
             Names the rounds or clients that exist.
+        CorruptObjectError
+            The stored object is damaged, and there is no whole copy of it in memory.
         """
         key = Key(self.job, Kind.UPDATE, round, str(client))
         if not self._catalogue.has(key):
@@ -263,7 +278,7 @@ class System(ABC):
             raise UpdateNotFoundError(
                 f"client {client!r} sent nothing in round {round}; clients of that round: {shown}"
             )
-        return dict(take(key, self._known_update(key))[0])
+        return dict(self._read(key))
 
     def aggregate(self, round: int) -> dict[str, Any]:
         """The global model after a round (round 0: before training), as read-only arrays by tensor name."""
@@ -272,7 +287,7 @@ class System(ABC):
             have = [r for r in (0, *self.rounds()) if self._catalogue.has_aggregate(r)]
             shown = f"rounds with one: {', '.join(map(str, have[-20:]))}" if have else "no round has one"
             raise UpdateNotFoundError(f"there is no aggregate of round {round}; {shown}")
-        return dict(take(key, self._known_update(key))[0])
+        return dict(self._read(key))
 
     def metadata(self, round: int | None = None) -> pd.DataFrame:
         """What is known about each client's work: one row a (round, client), one column a field, NaN where unknown.

@@ -227,7 +227,22 @@ class FunctionLost:
     incarnation: str = ""
 
 
-Event: TypeAlias = Ingested | Requested | Loaded | LoadFailed | FunctionJoined | FunctionLost
+@dataclass(frozen=True, slots=True)
+class FunctionLeaving:
+    """A cache function will be taken away on purpose: what only it holds shall move before."""
+
+    function: int
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Requests for these objects queue: hold `copies` copies of them more than of others (0: no more, as before)."""
+
+    keys: KeySet
+    copies: int
+
+
+Event: TypeAlias = Ingested | Requested | Loaded | LoadFailed | FunctionJoined | FunctionLost | FunctionLeaving | Demand
 
 
 # --- wants: what a policy may say -----------------------------------------------------------------------------------

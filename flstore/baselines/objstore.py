@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -64,10 +65,17 @@ class ObjStoreAgg(System):
 
     def _answer(self, question: Question) -> None:
         question.record.misses = len(question.keys)
+        if question.left_s is not None:
+            timer = threading.Timer(question.left_s, question.fail_at_deadline)
+            timer.daemon = True
+            timer.start()
+            question.future.add_done_callback(lambda _: timer.cancel())
         self._compute.submit(self._serve, question)
 
     def _serve(self, question: Question) -> None:
         record = question.record
+        if question.future.done():  # its deadline passed while it waited for its turn
+            return
         try:
             began = time.perf_counter()
             record.queue_s = began - question.started
@@ -80,7 +88,7 @@ class ObjStoreAgg(System):
             record.functions.append(self.place)
         except FLStoreError as error:
             question.fail(error)
-        except Exception as error:  # what a workload raises reaches the caller as it does from a function
+        except BaseException as error:  # what a workload raises reaches the caller as it does from a function
             question.fail(RequestError(f"{type(error).__name__}: {error}"))
         else:
             question.finish(value)

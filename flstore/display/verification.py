@@ -32,10 +32,13 @@ def _sheet(found: Verification) -> Sheet:
         ("objects", f"{found.objects:,}"),
         ("size", size(found.size_bytes)),
         ("damaged", f"{len(found.damaged):,}"),
+        *([("healed", f"{len(found.healed):,}")] if found.healed else []),
         ("stray", f"{len(found.stray):,}"),
         ("temporaries", f"{len(found.temporaries):,}"),
     ]
-    note = f"{count(len(found.damaged), 'damaged object')}, see below" if found.damaged else ""
+    counted = [(found.damaged, "damaged object"), (found.healed, "healed object")]
+    said = [count(len(some), what) for some, what in counted if some]
+    note = f"{', '.join(said)}, see below" if said else ""
     frame = found.frame()
     table = replace(view(frame[_SHOWN]), title="Findings") if len(frame) else None
     return Sheet("Verification", pairs, note, table)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flstore.engine.room import await_room, load, release, subset
+from flstore.engine.copies import drop_copies, held_by, put_copy, release, subset, vacate
+from flstore.engine.room import await_room, load
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, distinct
 from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ingested, KeySet, Kind, LoadFailed
@@ -12,8 +13,13 @@ from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ing
 
 def refresh(state: State, event: Ingested) -> list[Action]:
     """Register what arrived. What is already held (metadata that grew) is loaded anew, where it sits if it fits."""
-    state.register(event.keys, event.sizes)
     actions: list[Action] = []
+    if state.copied:
+        for slot, table, _, rows in state.resolve(event.keys):
+            if table is not None and table.copies:
+                actions += drop_copies(state, slot, table, rows[rows >= 0])
+                state.short[slot] = None
+    state.register(event.keys, event.sizes)
     for slot, table, _, rows in state.resolve(event.keys):
         assert table is not None
         held = rows[table.function[rows] != NOWHERE]
@@ -24,7 +30,7 @@ def refresh(state: State, event: Ingested) -> list[Action]:
                 again = Waiting(int(table.priority[part].max()), 0, Group.ROUND, slot, part, ingested=True)
                 actions.append(load(state, table, again, part, f))
             else:
-                release(state, table, part)
+                release(state, slot, table, part)
                 actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
                 await_room(state, slot, part, ingested=True)
     return actions
@@ -37,20 +43,26 @@ def forget(state: State, event: LoadFailed) -> list[Action]:
     """
     if event.function not in state.functions:
         return []
-    for _, table, _, rows in state.resolve(event.keys):
+    for slot, table, _, rows in state.resolve(event.keys):
         if table is not None:
-            rows = rows[rows >= 0]
-            meant = (table.function[rows] == event.function) & (table.generation[rows] <= event.generation)
-            release(state, table, rows[meant])
+            meant = held_by(table, rows[rows >= 0], event.function, event.generation)
+            vacate(state, slot, table, meant, event.function)
+            if slot in state.short:  # not at once: what failed would fail for ever
+                del state.short[slot]
+                state.bereft[slot] = None
     return [Drop(event.function, event.keys, event.generation)]
 
 
 def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
-    """Requested, wanted, but not held (a load failed, or there was no room): try again."""
+    """Requested, wanted, but not held (a load failed, or there was no room): try again. So with copies."""
     for keys in key_sets:
         for slot, table, _, rows in state.resolve(keys):
             if table is None:
                 continue
+            if slot in state.bereft:
+                del state.bereft[slot]
+                state.short[slot] = None
+                state.may_fit = True
             rows = rows[rows >= 0]
             rows = rows[(table.wants[rows] > 0) & (table.function[rows] == NOWHERE)]
             if len(rows) and not any(w.slot == slot and np.isin(rows, w.rows).all() for w in state.waiting):
@@ -71,26 +83,38 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
             at += len(rows)
             adopt = np.zeros(len(rows), dtype=np.bool_)
             if table is not None and slot[1] is not Kind.METADATA:  # which may have changed meanwhile
-                adopt = (rows >= 0) & (table.wants[rows] > 0) & (table.function[rows] == NOWHERE)
-                adopt &= table.sizes[rows] == here
+                known = (rows >= 0) & (table.wants[rows] > 0) & (table.sizes[rows] == here)
+                spare = known & (table.function[rows] != NOWHERE)
+                spare &= np.array([sum(la.function[r] != NOWHERE for la in table.copies) for r in rows]) < (
+                    state.copies_wanted(slot)
+                )
+                if spare.any():
+                    put_copy(state, slot, table, rows[spare], event.function, 0, True)
+                adopt = known & (table.function[rows] == NOWHERE)
                 kept = rows[adopt]
                 function.used_bytes += int(table.sizes[kept].sum())
                 table.function[kept] = event.function
                 table.generation[kept] = 0
                 table.ready[kept] = True
+                adopt |= spare
+                if len(kept) and state.copies_wanted(slot):
+                    state.short[slot] = None
             if not adopt.all():
                 actions.append(Drop(event.function, subset(*slot, clients[~adopt]), state.generation))
     return actions
 
 
 def lose(state: State, event: FunctionLost) -> None:
-    """All that the function held is wanted elsewhere now. Late news of an earlier incarnation changes nothing."""
+    """What the function alone held is wanted elsewhere now; copies take over the rest.
+
+    Late news of an earlier incarnation changes nothing.
+    """
     known = state.functions.get(event.function)
     if known is None or (event.incarnation and event.incarnation != known.incarnation):
         return
     for slot, table in state.slots():
-        rows = np.flatnonzero(table.function == event.function)
-        if len(rows):
-            release(state, table, rows)
-            await_room(state, slot, rows)
+        held = held_by(table, np.arange(len(table.clients)), event.function)
+        homeless = vacate(state, slot, table, held, event.function) if len(held) else held
+        if len(homeless):
+            await_room(state, slot, homeless)
     del state.functions[event.function]

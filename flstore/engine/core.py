@@ -6,22 +6,25 @@ clock and draws no random number. The live store and the simulator both run it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flstore.engine.changes import forget, join, lose, refresh, revive
-from flstore.engine.room import await_room, drop, fill, subset
+from flstore.engine.copies import demand, leave, subset
+from flstore.engine.room import await_room, drop, fill
 from flstore.engine.state import State, View
-from flstore.engine.table import NOWHERE, RoundTable, distinct
+from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
     Action,
     Counts,
+    Demand,
     Event,
     FunctionJoined,
+    FunctionLeaving,
     FunctionLost,
     Group,
     Ingested,
@@ -74,7 +77,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
     elif isinstance(event, Requested):
         counts = _classify(state, event.keys)
-        if counts.misses:
+        if counts.misses or state.bereft:
             revive(state, event.keys)
     elif isinstance(event, LoadFailed):
         drops = forget(state, event)
@@ -82,6 +85,10 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = join(state, event)
     elif isinstance(event, FunctionLost):
         lose(state, event)
+    elif isinstance(event, FunctionLeaving):
+        leave(state, event)
+    elif isinstance(event, Demand):
+        drops = demand(state, event)
     actions = drops + _apply(state, _ask(policy, event, state), ingested)
     if isinstance(event, Requested):
         actions.append(reroute(state, event, counts))
@@ -93,40 +100,71 @@ def reroute(
     event: Requested,
     counts: Counts = Counts(),  # noqa: B008 (frozen)
     avoid: frozenset[int] = frozenset(),
+    busy: Mapping[int, int] | None = None,
 ) -> Run:
     """Choose the function for a request from what is held now; changes nothing.
 
     The function that holds most of its bytes, or the emptiest one when nothing is held. Functions in `avoid` (they do
-    not answer at the moment) are passed over, and what they hold counts as missing.
+    not answer at the moment) are passed over, and what they alone hold counts as missing. With `busy` (requests under
+    way by function; known live only) the least busy of equals is chosen, and copies count when they are loaded.
     """
-    held: dict[int, list[KeySet]] = {}
+    found = [part for keys in event.keys for part in state.resolve(keys)]
     weight: dict[int, int] = {}
-    missing: list[KeySet] = []
-    for keys in event.keys:
-        for (job, kind, round), table, clients, rows in state.resolve(keys):
-            where = _where(table, rows)
+    first: dict[int, int] = {}
+    for _, table, _, rows in found:
+        for layer in table.layers() if table is not None else ():
+            assert table is not None
+            where = _where(layer, rows, loaded=busy is not None and layer is not table)
             for f in distinct(where):
-                part = subset(job, kind, round, clients[where == f])
-                if f == NOWHERE or f in avoid:
-                    missing.append(part)
-                else:
-                    assert table is not None
-                    held.setdefault(f, []).append(part)
-                    weight[f] = weight.get(f, 0) + int(table.sizes[rows[where == f]].sum())
-    free = {f: s.free_bytes for f, s in state.functions.items() if f not in avoid}
-    best = weight or free
-    function = max(best, key=lambda f: (best[f], -f), default=NOWHERE)
+                if f != NOWHERE and f not in avoid:
+                    size = int(table.sizes[rows[where == f]].sum())
+                    weight[f] = weight.get(f, 0) + size
+                    if layer is table:
+                        first[f] = first.get(f, 0) + size
+    load = busy or {}
+    if weight:
+        stays = {f: not state.functions[f].leaving for f in weight}
+        function = max(weight, key=lambda f: (weight[f], stays[f], -load.get(f, 0), first.get(f, 0), -f))
+    else:
+        free = {f: s.free_bytes for f, s in state.functions.items() if f not in avoid and not s.leaving}
+        function = max(free, key=lambda f: (-load.get(f, 0), free[f], -f), default=NOWHERE)
+    held: dict[int, list[KeySet]] = {}
+    missing: list[KeySet] = []
+    for (job, kind, round), table, clients, rows in found:
+        where = _locate(table, rows, function, avoid, loaded=busy is not None)
+        for f in distinct(where):
+            part = subset(job, kind, round, clients[where == f])
+            if f == NOWHERE:
+                missing.append(part)
+            else:
+                held.setdefault(f, []).append(part)
     by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])
     return Run(event.request, function, by_function, tuple(missing), counts)
 
 
-def _where(table: RoundTable | None, rows: IntArray) -> IntArray:
-    """The function that holds each row, ``NOWHERE`` also for a row that is unknown."""
-    if table is None:
+def _where(layer: Layer | RoundTable, rows: IntArray, *, loaded: bool = False) -> IntArray:
+    """The function that this layer places each row on, ``NOWHERE`` also for a row that is unknown."""
+    if len(rows) == 1 and not loaded:
+        return layer.function[rows] if rows[0] >= 0 else rows
+    there = (rows >= 0) & layer.ready[rows] if loaded else rows >= 0
+    where: IntArray = np.where(there, layer.function[rows], NOWHERE)
+    return where
+
+
+def _locate(
+    table: RoundTable | None, rows: IntArray, function: int, avoid: frozenset[int], *, loaded: bool
+) -> IntArray:
+    """Where a request that runs on `function` finds each row: there, at its primary, at a copy, or nowhere."""
+    if table is None or not len(table.clients):
         return np.full(len(rows), NOWHERE, dtype=np.int64)
-    if len(rows) == 1:
-        return table.function[rows] if rows[0] >= 0 else rows
-    where: IntArray = np.where(rows >= 0, table.function[rows], NOWHERE)
+    where = _where(table, rows)
+    if avoid:
+        where = np.where(np.isin(where, list(avoid)), NOWHERE, where)
+    for layer in table.copies:
+        copies = _where(layer, rows, loaded=loaded)
+        if avoid:
+            copies = np.where(np.isin(copies, list(avoid)), NOWHERE, copies)
+        where = np.where((where == NOWHERE) | (copies == function), copies, where)
     return where
 
 
@@ -154,7 +192,7 @@ def _apply(state: State, wants: Iterable[Want | Unwant], ingested: Slot | None) 
         else:
             touched += _count_unwant(state, want)
     actions += drop(state, touched)
-    if state.may_fit and state.waiting:
+    if state.may_fit and (state.waiting or state.short):
         actions += fill(state)
     return actions
 
@@ -210,12 +248,13 @@ def _classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
             if len(rows) == 1:
                 row = int(rows[0])
                 held_here = row >= 0 and table.function[row] != NOWHERE
-                hits += bool(held_here and table.ready[row])
-                late += bool(held_here and not table.ready[row])
+                ready_here = held_here and (table.ready[row] or any(layer.ready[row] for layer in table.copies))
+                hits += bool(ready_here)
+                late += bool(held_here and not ready_here)
                 misses += not held_here
                 continue
             held = (rows >= 0) & (table.function[rows] != NOWHERE)
-            ready = held & table.ready[rows]
+            ready = held & table.any_ready(rows)
             hits += int(ready.sum())
             late += int(held.sum()) - int(ready.sum())
             misses += len(rows) - int(held.sum())
@@ -226,5 +265,6 @@ def _mark_ready(state: State, event: Loaded) -> None:
     for _, table, _, rows in state.resolve(event.keys):
         if table is not None:
             rows = rows[rows >= 0]
-            current = (table.function[rows] == event.function) & (table.generation[rows] == event.generation)
-            table.ready[rows[current]] = True
+            for layer in table.layers():
+                current = (layer.function[rows] == event.function) & (layer.generation[rows] == event.generation)
+                layer.ready[rows[current]] = True

@@ -21,9 +21,11 @@ from flstore.engine.state import State
 from flstore.errors import InvalidParameterError
 from flstore.types import (
     Action,
+    Demand,
     Drop,
     Event,
     FunctionJoined,
+    FunctionLeaving,
     FunctionLost,
     Ingested,
     KeySet,
@@ -55,8 +57,8 @@ def digest(event: Event, actions: Iterable[Action], before: str = "") -> str:
 class _Chain:
     """Digests that each contain the one of the decision before; reports on loads stand beside the chain."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, last: str = "") -> None:
+        self._last = last
 
     def next(self, event: Event, actions: Iterable[Action]) -> str:
         if isinstance(event, Loaded | LoadFailed):
@@ -90,6 +92,10 @@ class EventLog:
     entries: list[Entry] = field(default_factory=list)
     _chain: _Chain = field(default_factory=_Chain, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        if decisions := self.decisions():
+            self._chain = _Chain(decisions[-1].digest)
+
     def append(self, event: Event, actions: Iterable[Action]) -> None:
         """Add an applied event."""
         self.entries.append(Entry(event, self._chain.next(event, actions)))
@@ -102,7 +108,7 @@ class EventLog:
 
     def start(self, *, instant: bool = False) -> State:
         """The state before the first event."""
-        state = State(instant=instant)
+        state = State(instant=instant, replicas=self.header.get("replicas", 0))
         for event in self.initial:
             state.register(event.keys, event.sizes)
         return state
@@ -191,6 +197,10 @@ def _event_values(event: Event) -> list[Any]:
             return ["joined", function, capacity, incarnation, [[k.canonical(), s.tolist()] for k, s in holds]]
         case FunctionLost(function, incarnation):
             return ["lost", function, incarnation]
+        case FunctionLeaving(function):
+            return ["leaving", function]
+        case Demand(keys, copies):
+            return ["demand", keys.canonical(), copies]
     raise TypeError(f"not an event: {event!r}")
 
 
@@ -212,6 +222,10 @@ def _event(values: list[Any]) -> Event:
             return FunctionJoined(rest[0], rest[1], rest[2], holds)
         case "lost":
             return FunctionLost(*rest)
+        case "leaving":
+            return FunctionLeaving(*rest)
+        case "demand":
+            return Demand(_key_set(rest[0]), rest[1])
     raise ValueError(f"unknown event {name!r}")
 
 

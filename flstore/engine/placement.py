@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from flstore.engine.state import State
@@ -24,18 +26,25 @@ def home(state: State, slot: Slot, group: Group, row: int) -> int:
         return _fullest(state, near)
     if group is Group.CLIENT and kind is Kind.UPDATE:
         return _client_home(state, slot, row)
+    return _fullest(state, companions(slot))
+
+
+def companions(slot: Slot) -> list[Slot]:
+    """A round's updates and the aggregate that they started from; for metadata nothing but itself."""
+    job, kind, round = slot
+    if kind is Kind.METADATA:
+        return [slot]
     start = round + 1 if kind is Kind.AGGREGATE else round
-    return _fullest(state, [(job, Kind.UPDATE, start), (job, Kind.AGGREGATE, start - 1)])
+    return [(job, Kind.UPDATE, start), (job, Kind.AGGREGATE, start - 1)]
 
 
-def place(state: State, sizes: IntArray, near: int) -> IntArray:
-    """A function for each object, ``NOWHERE`` where none has room.
+def place(state: State, sizes: IntArray, near: int, avoid: Iterable[int] = ()) -> IntArray:
+    """A function for each object, ``NOWHERE`` where none has room. Functions in `avoid`, or leaving, get nothing.
 
     All on `near` if they fit, else all on the emptiest function that takes them, else spread, in order.
     """
-    functions = state.functions
     placed = np.full(len(sizes), NOWHERE, dtype=np.int64)
-    free = {f: s.free_bytes for f, s in functions.items()}
+    free = {f: s.free_bytes for f, s in state.functions.items() if f not in avoid and not s.leaving}
     total = int(sizes.sum())
     emptiest = max(free, key=lambda f: (free[f], -f), default=NOWHERE)
     for candidate in (near, emptiest):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from flstore.engine.copies import holders, release, replicate, shed, subset
 from flstore.engine.placement import home, place
 from flstore.engine.state import State, Waiting
 from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot
-from flstore.types import NO_CLIENT, Action, Drop, Group, IntArray, KeySet, Kind, Load, Refused, Source
+from flstore.types import Action, Drop, Group, IntArray, Load, Refused, Source
 
 
 def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
@@ -16,21 +17,10 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
         table = state.table(slot)
         assert table is not None
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
-        for f in distinct(table.function[gone]):
-            part = gone[table.function[gone] == f]
-            release(state, table, part)
+        for f, part in holders(table, gone):
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
+        release(state, slot, table, gone)
     return actions
-
-
-def release(state: State, table: RoundTable, rows: IntArray) -> None:
-    """Note that no function holds these rows any more."""
-    for f in distinct(table.function[rows]):
-        if f != NOWHERE:
-            state.functions[f].used_bytes -= int(table.sizes[rows[table.function[rows] == f]].sum())
-            state.may_fit = True
-    table.function[rows] = NOWHERE
-    table.ready[rows] = False
 
 
 def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = False) -> None:
@@ -47,7 +37,7 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
 
 
 def fill(state: State) -> list[Action]:
-    """Place what waits, the most urgent first; what finds no room goes on waiting."""
+    """Place what waits, the most urgent first; what finds no room goes on waiting. Copies make way for it."""
     actions: list[Action] = []
     left: list[Waiting] = []
     state.may_fit = False
@@ -57,15 +47,24 @@ def fill(state: State) -> list[Action]:
         rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
         if not len(rows):
             continue
-        placed = place(state, table.sizes[rows], home(state, item.slot, item.group, int(rows[0])))
-        for f in distinct(placed[placed != NOWHERE]):
-            actions.append(load(state, table, item, rows[placed == f], f))
-        homeless = rows[placed == NOWHERE]
+        homeless = rows
+        while len(homeless):
+            placed = place(state, table.sizes[homeless], home(state, item.slot, item.group, int(rows[0])))
+            for f in distinct(placed[placed != NOWHERE]):
+                actions.append(load(state, table, item, homeless[placed == f], f))
+            homeless = homeless[placed == NOWHERE]
+            made_room = shed(state, table.sizes[homeless]) if len(homeless) and state.copied else []
+            if not made_room:
+                break
+            actions += made_room
         if len(homeless):
             if not item.refused:
                 actions.append(Refused(subset(*item.slot, table.clients[homeless]), _why(state, table, homeless)))
             left.append(Waiting(item.priority, item.order, item.group, item.slot, homeless, refused=True))
     state.waiting = left
+    if state.short:
+        actions += replicate(state)
+    state.may_fit = False
     return actions
 
 
@@ -77,6 +76,8 @@ def load(state: State, table: RoundTable, item: Waiting, rows: IntArray, functio
     table.function[rows] = function
     table.generation[rows] = state.generation
     table.ready[rows] = state.instant
+    if state.copies_wanted(item.slot):
+        state.short[item.slot] = None
     source = Source.INGEST if item.ingested else Source.STORE
     keys = subset(*item.slot, table.clients[rows])
     return Load(function, keys, source, size, state.generation, item.priority)
@@ -91,10 +92,3 @@ def _why(state: State, table: RoundTable, rows: IntArray) -> str:
         return f"an object of {biggest} bytes is larger than the largest function ({largest} bytes)"
     free = sum(f.free_bytes for f in state.functions.values())
     return f"no room: {int(table.sizes[rows].sum())} bytes wanted, {free} bytes free"
-
-
-def subset(job: int, kind: Kind, round: int, clients: IntArray) -> KeySet:
-    """Some clients of one slot as a key set."""
-    if len(clients) == 1 and int(clients[0]) == NO_CLIENT:
-        return KeySet.of_client(job, kind, NO_CLIENT, [round])
-    return KeySet(job, kind, round, clients)

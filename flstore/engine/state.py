@@ -25,10 +25,12 @@ class FunctionState:
     capacity_bytes: int
     incarnation: str = ""
     used_bytes: int = 0
+    copy_bytes: int = 0
+    leaving: bool = False
 
     @property
     def free_bytes(self) -> int:
-        """Logical bytes that are left."""
+        """Logical bytes that neither objects nor copies of objects take."""
         return self.capacity_bytes - self.used_bytes
 
 
@@ -52,16 +54,23 @@ class State:
     ----------
     instant : bool
         Loads are ready as soon as they are decided (the simulator without time).
+    replicas : int
+        Copies of each held object on functions other than its own, as far as there is room.
     """
 
-    def __init__(self, *, instant: bool = False) -> None:
+    def __init__(self, *, instant: bool = False, replicas: int = 0) -> None:
         self.instant = instant
+        self.replicas = replicas
         self.functions: dict[int, FunctionState] = {}
         self.tables: dict[tuple[int, Kind], dict[int, RoundTable]] = {}
         self.rounds: dict[tuple[int, Kind], list[int]] = {}
         self.ledger = WantLedger()
         self.waiting: list[Waiting] = []
         self.may_fit = False  # whether anything happened since the last fill that could let a waiting object in
+        self.hot: dict[Slot, int] = {}  # further copies that a slot gets because requests for it queue
+        self.copied: dict[Slot, None] = {}  # slots with copies, the oldest copies first
+        self.short: dict[Slot, None] = {}  # slots that may lack copies
+        self.bereft: dict[Slot, None] = {}  # slots whose copies could not be loaded; tried again when asked for
         self.generation = 0
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}
@@ -95,16 +104,30 @@ class State:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
-    def loading(self, key_sets: Iterable[KeySet]) -> tuple[int, set[int]]:
-        """Bytes and generations of the loads that are not done yet."""
+    def copies_wanted(self, slot: Slot) -> int:
+        """How many functions beside the primary shall hold what is held of this slot."""
+        return self.replicas + self.hot.get(slot, 0) if self.hot else self.replicas
+
+    def holds(self, function: int, keys: KeySet) -> NDArray[np.bool_]:
+        """Whether `function` holds each object, as primary or as a copy, ready or not."""
+        parts = []
+        for _, table, _, rows in self.resolve(keys):
+            held = np.zeros(len(rows), dtype=np.bool_)
+            for layer in table.layers() if table is not None else ():
+                held |= (rows >= 0) & (layer.function[rows] == function)
+            parts.append(held)
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+    def loading(self, held: Iterable[tuple[int, KeySet]]) -> tuple[int, set[int]]:
+        """Bytes and generations of the loads to these functions that are not done yet."""
         size_bytes, generations = 0, set()
-        for keys in key_sets:
+        for function, keys in held:
             for _, table, _, rows in self.resolve(keys):
-                if table is not None:
-                    rows = rows[rows >= 0]
-                    rows = rows[(table.function[rows] != NOWHERE) & ~table.ready[rows]]
-                    size_bytes += int(table.sizes[rows].sum())
-                    generations.update(table.generation[rows].tolist())
+                for layer in table.layers() if table is not None else ():
+                    mine = rows[rows >= 0]
+                    mine = mine[(layer.function[mine] == function) & ~layer.ready[mine]]
+                    size_bytes += int(table.sizes[mine].sum())  # type: ignore[union-attr]
+                    generations.update(layer.generation[mine].tolist())
         return size_bytes, generations
 
     def participations(self, job: int, client: int) -> list[int]:
@@ -122,8 +145,10 @@ class State:
         """For each function the clients of each slot that it holds: what an inventory should find."""
         found: dict[int, dict[Slot, IntArray]] = {f: {} for f in self.functions}
         for slot, table in self.slots():
-            for f in distinct(table.function[table.function != NOWHERE]):
-                found[f][slot] = np.sort(table.clients[table.function == f])
+            for layer in table.layers():
+                for f in distinct(layer.function[layer.function != NOWHERE]):
+                    mine = table.clients[layer.function == f]
+                    found[f][slot] = np.sort(np.concatenate([found[f].get(slot, mine[:0]), mine]))
         return found
 
     # --- change (used by core) ------------------------------------------------------------------------------------
@@ -229,15 +254,21 @@ class View:
 
     @property
     def free_bytes(self) -> int:
-        """Logical bytes that all functions together have left."""
-        return sum(f.free_bytes for f in self._state.functions.values())
+        """Logical bytes that all functions together have left, less what the copies need (at least 0)."""
+        held = sum(f.used_bytes - f.copy_bytes for f in self._functions())
+        return max(0, self.capacity_bytes - held)
 
     @property
     def capacity_bytes(self) -> int:
-        """Logical bytes of all functions together."""
-        return sum(f.capacity_bytes for f in self._state.functions.values())
+        """Logical bytes of all functions together, for objects of which each has its copies."""
+        functions = self._functions()
+        copies = min(self._state.replicas, max(0, len(functions) - 1))
+        return sum(f.capacity_bytes for f in functions) // (1 + copies)
 
     @property
     def largest_function_bytes(self) -> int:
         """Capacity of the largest function: no object above it can be held."""
-        return max((f.capacity_bytes for f in self._state.functions.values()), default=0)
+        return max((f.capacity_bytes for f in self._functions()), default=0)
+
+    def _functions(self) -> list[FunctionState]:
+        return [f for f in self._state.functions.values() if not f.leaving]

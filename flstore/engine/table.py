@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +20,21 @@ def distinct(values: IntArray) -> list[int]:
         return [int(values[0])]
     found: list[int] = np.unique(values).tolist()
     return found
+
+
+@dataclass(slots=True)
+class Layer:
+    """Where a further copy of each row is: the columns of that name in :class:`RoundTable`."""
+
+    function: IntArray
+    generation: IntArray
+    ready: NDArray[np.bool_]
+
+    def extend(self, n: int) -> None:
+        """Append rows that have no such copy."""
+        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
+        self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
+        self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
 
 
 class RoundTable:
@@ -40,10 +58,14 @@ class RoundTable:
         The number of the load that put it there.
     ready : ndarray of bool, shape (n,)
         Whether that load is done.
+    copies : list of Layer
+        Further functions that hold it, never the same one twice; a row may have a copy in the second layer and none in
+        the first. A row that `function` does not place has no copies.
     """
 
     __slots__ = (
-        "_order", "_sorted", "by_client", "clients", "function", "generation", "priority", "ready", "sizes", "wants",
+        "_order", "_sorted", "by_client", "clients", "copies", "function", "generation", "priority", "ready", "sizes",
+        "wants",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,8 +77,28 @@ class RoundTable:
         self.function: IntArray = np.empty(0, dtype=np.int64)
         self.generation: IntArray = np.empty(0, dtype=np.int64)
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        self.copies: list[Layer] = []
         self._order: IntArray | None = None
         self._sorted: IntArray = self.clients
+
+    def layers(self) -> Iterator[Layer | RoundTable]:
+        """The primary's columns, then those of the copies."""
+        yield self
+        yield from self.copies
+
+    def add_layer(self) -> Layer:
+        """A new layer, without a copy of anything."""
+        n = len(self.clients)
+        layer = Layer(np.full(n, NOWHERE, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_))
+        self.copies.append(layer)
+        return layer
+
+    def any_ready(self, rows: IntArray) -> NDArray[np.bool_]:
+        """Whether the primary or a copy of each row is done loading."""
+        ready: NDArray[np.bool_] = self.ready[rows]
+        for layer in self.copies:
+            ready = ready | layer.ready[rows]
+        return ready
 
     def rows(self, clients: IntArray) -> IntArray:
         """Row of each client, -1 where the round has none."""
@@ -86,4 +128,6 @@ class RoundTable:
         self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
+        for layer in self.copies:
+            layer.extend(n)
         self._order = None

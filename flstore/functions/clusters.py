@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Status
+from distributed.comm import connect
 from distributed.security import Security
 
 from flstore.errors import ClusterError, InvalidParameterError
@@ -55,6 +59,31 @@ def start_local(functions: int, processes: bool) -> tuple[Client, LocalCluster]:
         raise
 
 
+async def resize(cluster: LocalCluster, count: int, leaving: Collection[str] = ()) -> None:
+    """Let a cluster of ours have `count` workers, without those at the addresses `leaving`.
+
+    On the cluster's event loop. Workers that closed for good (they lost the scheduler) are started anew.
+    """
+    for name in closed(cluster):
+        del cluster.workers[name]
+    going = [name for name, worker in cluster.workers.items() if _address(worker) in leaving]
+    with dask.config.set(_DASK):
+        if going:
+            await cluster.scale_down(going)
+        cluster.scale(count)
+        await cluster
+
+
+def closed(cluster: LocalCluster) -> list[Any]:
+    """Names of workers that ended on their own and that Dask does not start again."""
+    return [name for name, worker in cluster.workers.items() if worker.status in (Status.closed, Status.failed)]
+
+
+def _address(worker: Any) -> str:
+    """Of the worker itself: a process of its own is looked after by a nanny, whose address is another."""
+    return str(getattr(worker, "worker_address", None) or worker.address)
+
+
 def join(address: str, security: Security | Mapping[str, str] | None, insecure: bool) -> Client:
     """Connect to the scheduler of a cluster that somebody else runs.
 
@@ -63,24 +92,26 @@ def join(address: str, security: Security | Mapping[str, str] | None, insecure: 
     InvalidParameterError
         No address of a scheduler, or one without encryption that leaves this machine (nothing was tried then).
     ClusterError
-        The scheduler does not answer, or its workers run other versions than this process.
+        The scheduler does not answer.
     """
     check_address(address, insecure)
     if security is not None and not isinstance(security, Security):
         security = Security(require_encryption=True, **security)
     try:
-        client = Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        with ThreadPoolExecutor(1) as thread:  # a notebook's own thread has an event loop already
+            thread.submit(asyncio.run, _knock(address, security or Security())).result()
+        return Client(address, security=security, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise ClusterError(
-            f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {error}"
+            f"the scheduler at {address} did not answer within {CONNECT_TIMEOUT_S} s: {str(error) or 'it says nothing'}"
         ) from error
-    try:
-        versions = client.get_versions(packages=["flstore"])["workers"]  # type: ignore[index]
-        check_versions({name: worker["packages"] for name, worker in versions.items()})
-    except BaseException:
-        client.close(timeout=5)
-        raise
-    return client
+
+
+async def _knock(address: str, security: Security) -> None:
+    """Connect and disconnect: Dask's client would wait for ever for one that takes a connection and says nothing."""
+    asked = connect(address, timeout=CONNECT_TIMEOUT_S, **security.get_connection_args("client"))
+    comm = await asyncio.wait_for(asked, CONNECT_TIMEOUT_S)
+    await comm.close()
 
 
 def check_address(address: str, insecure: bool) -> None:
@@ -122,3 +153,15 @@ def check_versions(workers: Mapping[str, Mapping[str, Any]]) -> None:
                 raise ClusterError(
                     f"worker {name} has {package} {found}, this process {version}; install the same on both"
                 )
+
+
+def temporary_tls(folder: Path) -> dict[str, str]:
+    """Write a new certificate and key for one cluster into `folder`; what ``FLStore.connect(security=...)`` takes."""
+    keys = Security.temporary().get_tls_config_for_role("client")
+    files = {}
+    for role, name in (("ca_file", "tls_ca_file"), ("cert", "tls_client_cert"), ("key", "tls_client_key")):
+        path = folder / f"{role}.pem"
+        path.touch(mode=0o600)
+        path.write_text(keys[role])
+        files[name] = str(path)
+    return files

@@ -10,11 +10,12 @@ import numpy as np
 
 from flstore.errors import WriterExistsError
 from flstore.functions import wire
+from flstore.functions.lease import Lease
 from flstore.functions.memory import FunctionMemory
 
 MOST_ASKED = 256
 """Requests of readers that wait for the writer's next ping; older ones are forgotten."""
-ORDERS = ("put", "load", "drop")
+ORDERS = ("put", "load", "copy", "drop")
 """Messages that change what a function holds: for the writer alone."""
 
 # A worker process outlives the stores that use it, and serves several: what it knows of their writers is its own.
@@ -26,6 +27,7 @@ class Desk:
 
     memory: FunctionMemory
     incarnation: str
+    _lease: Lease | None = None
 
     def open_desk(self, lineage: str, epoch: int) -> None:
         """Begin, in the term of a writer: orders of earlier ones are refused from now on."""
@@ -46,6 +48,8 @@ class Desk:
 
     async def _ping(self, news: bytes | None = None, drain: bool = False) -> dict[str, Any]:
         """Say how it goes. The writer brings its news for readers, and takes what these have asked."""
+        if self._lease is not None:
+            self._lease.renew()
         if news is not None:
             self._news = news
         asked, readers = [], self._readers

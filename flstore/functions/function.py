@@ -4,6 +4,8 @@ It is a worker plugin with a message handler of its own, so Dask knows nothing o
 or replicated behind our back. Messages carry plain values and buffers (see ``wire``).
 """
 
+# Longer than 300 lines because all messages that a function answers are in one place.
+
 from __future__ import annotations
 
 import asyncio
@@ -20,9 +22,10 @@ from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, tensors
-from flstore.errors import FLStoreError, FunctionLostError
+from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError, RequestError
 from flstore.functions import wire
 from flstore.functions.desk import ORDERS, Desk
+from flstore.functions.lease import Lease
 from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
 from flstore.persistence.values import read, take
 from flstore.types import Key, Kind
@@ -67,16 +70,18 @@ class CacheFunction(Desk, WorkerPlugin):
         Requests that compute at the same time.
     term : (str, int)
         Lineage and epoch of the writer, see :class:`flstore.persistence.term.Term`.
+    lease_s : float, optional
+        Without a ping for so many seconds the function lets go of what it holds: its owner died without a word.
     """
 
     def __init__(
         self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1,
-        term: tuple[str, int] = ("", 0),
+        term: tuple[str, int] = ("", 0), lease_s: float | None = None,
     ) -> None:  # fmt: skip
         self.name = f"flstore-{namespace}"
         self.namespace = namespace
         self.memory_bytes, self.compute_threads = memory_bytes, compute_threads
-        self._spec, self._term = store_spec, term
+        self._spec, self._term, self.lease_s = store_spec, term, lease_s
 
     @property
     def capacity_bytes(self) -> int:
@@ -97,10 +102,15 @@ class CacheFunction(Desk, WorkerPlugin):
         self.prefetch = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="flstore-prefetch")
         self.compute = ThreadPoolExecutor(self.compute_threads, thread_name_prefix="flstore-compute")
         worker.handlers[handler_name(self.namespace)] = self.handle
+        self._lease = None if self.lease_s is None else Lease(self.lease_s, self._forget)
 
-    def teardown(self, worker: Any) -> None:
+    async def teardown(self, worker: Any) -> None:
         """Stop answering, let go of everything."""
         worker.handlers.pop(handler_name(self.namespace), None)
+        if self._lease is not None:
+            self._lease.cancel()
+        if self._connections is not None:
+            await self._connections.close()
         self.io.shutdown(wait=False, cancel_futures=True)
         self.prefetch.shutdown(wait=False, cancel_futures=True)
         self.compute.shutdown(wait=False, cancel_futures=True)
@@ -109,8 +119,8 @@ class CacheFunction(Desk, WorkerPlugin):
     async def handle(self, what: str, epoch: int | None = None, **message: Any) -> dict[str, Any]:
         """Answer one message; errors travel as plain values."""
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
-            "ping": self._ping, "put": self._put, "load": self._load, "drop": self._drop, "get": self._get,
-            "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
+            "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
+            "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
         }  # fmt: skip
         try:
             if epoch is not None and (what in ORDERS or message.get("renew")):
@@ -120,6 +130,10 @@ class CacheFunction(Desk, WorkerPlugin):
             return {"status": "failed", **wire.error_values(error)}
 
     # --- what it holds ----------------------------------------------------------------------------------------------
+
+    async def _forget(self) -> None:
+        self.incarnation = uuid.uuid4().hex
+        await self.memory.clear()
 
     async def _inventory(self, renew: bool) -> dict[str, Any]:
         """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
@@ -149,7 +163,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 value, size = await self._in_io(_take, key, buffer)
                 await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
-                failed.append([values, str(error)])
+                failed.append([values, str(error), type(error).__name__])
         return {"failed": wire.pack(failed)}
 
     async def _load(self, keys: Any, generation: int, incarnation: str, background: bool) -> dict[str, Any]:
@@ -162,11 +176,24 @@ class CacheFunction(Desk, WorkerPlugin):
                 value, size = await asyncio.get_running_loop().run_in_executor(threads, read, self.objects, key)
                 await self._enter(key, value, size, generation, incarnation)
             except FLStoreError as error:
-                return [wire.key_values(key), str(error)]
+                return [wire.key_values(key), str(error), type(error).__name__]
             return None
 
         results = await asyncio.gather(*(one(key) for key in wanted))
         return {"failed": wire.pack([r for r in results if r is not None])}
+
+    async def _copy(self, keys: Any, peers: Any, sizes: Any, generation: int, incarnation: str) -> dict[str, Any]:
+        """Take objects from other functions into the cache; answers which of them these did not give."""
+        absent = []
+        for values, peer, size_bytes in zip(*map(wire.unpack, (keys, peers, sizes)), strict=True):
+            key = wire.key_of(values)
+            self._check(incarnation)
+            found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
+            if found is None:
+                absent.append(values)
+            else:
+                await self._enter(key, *found, generation, incarnation)
+        return {"absent": wire.pack(absent)}
 
     async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
         self._check(incarnation)
@@ -243,16 +270,21 @@ class CacheFunction(Desk, WorkerPlugin):
     async def _pull(self, key: Key, size_bytes: int, peer: str | None, sent: Any) -> tuple[Any, int]:
         if sent is not None:
             return await self._in_io(_take, key, sent)
-        if peer is not None:
-            try:
-                handler = getattr((await self._peers())(peer), handler_name(self.namespace))
-                asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
-                reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
-                if reply["status"] == "OK" and reply["data"][0] is not None:
-                    return await self._in_io(_take, key, reply["data"][0])
-            except (OSError, ValueError):
-                pass  # the peer is gone; the persistent store has everything
-        return await self._in_io(read, self.objects, key)
+        found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
+        return found if found is not None else await self._in_io(read, self.objects, key)
+
+    async def _from_peer(self, key: Key, size_bytes: int, peer: str) -> tuple[Any, int] | None:
+        """An object from another function; None when it does not have it, or does not answer in time."""
+        try:
+            handler = getattr((await self._peers())(peer), handler_name(self.namespace))
+            asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
+            reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
+            if reply["status"] == "OK" and reply["data"][0] is not None:
+                taken: tuple[Any, int] = await self._in_io(_take, key, reply["data"][0])
+                return taken
+        except (OSError, ValueError, CorruptObjectError):
+            pass  # the peer is gone, or its memory is broken; the persistent store has everything
+        return None
 
     async def _peers(self) -> ConnectionPool:
         """Connections to other functions, with a short time-out: the persistent store is always there instead."""
@@ -291,8 +323,13 @@ def _compute(path: str, params: dict[str, Any], inputs: Inputs) -> tuple[bytes, 
     from flstore import workloads
 
     began = time.perf_counter()
-    result = workloads.from_path(path)(**params).compute(inputs)
-    packed = wire.pack_result(result)
+    try:
+        result = workloads.from_path(path)(**params).compute(inputs)
+        packed = wire.pack_result(result)
+    except FLStoreError:
+        raise
+    except BaseException as error:  # SystemExit, say, would end the event loop, and with it the function
+        raise RequestError(f"{type(error).__name__}: {error}") from error
     return packed, began, time.perf_counter()
 
 

@@ -126,6 +126,14 @@ class FunctionMemory:
                 del self.tombstones[next(iter(self.tombstones))]
             self._room.notify_all()
 
+    async def clear(self) -> None:
+        """Forget everything, as if it had never been here; what is pinned stays counted until it is let go."""
+        async with self._room:
+            for entry in list(self.entries.values()):
+                self._remove(entry)
+            self.tombstones.clear()
+            self._room.notify_all()
+
     def _remove(self, entry: Entry) -> None:
         del self.entries[entry.key]
         entry.dropped = True

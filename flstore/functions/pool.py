@@ -1,5 +1,7 @@
 """The client side of the pool: starts a Dask cluster, sends messages to functions, notices who comes and goes."""
 
+# Longer than 300 lines because coming, answering, falling silent and going change one table, on one event loop.
+
 from __future__ import annotations
 
 import asyncio
@@ -7,7 +9,7 @@ import contextlib
 import logging
 import uuid
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +17,11 @@ from typing import Any
 from distributed import Client, LocalCluster
 from distributed.core import ConnectionPool
 
-from flstore.errors import FunctionLostError
+from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
+from flstore.functions.clusters import closed, resize
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.joining import Joining
 from flstore.functions.telling import Telling
 
 _log = logging.getLogger(__name__)
@@ -32,6 +36,8 @@ PING_DEADLINE_S = 2.0
 LOST_AFTER_DEADLINES = 5
 """After so many deadlines of silence its data counts as lost, and is loaded elsewhere."""
 START_TIMEOUT_S = 60.0
+SCHEDULER_S = 5.0
+LEASE_S = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +53,10 @@ class Function:
     silent: asyncio.Event = field(default_factory=asyncio.Event)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
+
+
+class NotAFunctionError(ConnectionError):
+    """A worker answers that has no function of this store: it was restarted at the same address."""
 
 
 class FunctionPool:
@@ -66,8 +76,12 @@ class FunctionPool:
         Called on the event loop's thread with the :class:`Function` that came or went (`joined`: and what it holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
+    compute_threads : int
+        Requests that a function computes at a time.
     telling : Telling
         The writer's term, and word to and from readers.
+    lease_s : float
+        Seconds without any ping after which a function of somebody else's cluster frees the memory that it lent.
     """
 
     def __init__(
@@ -79,7 +93,9 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
+        compute_threads: int = 1,
         telling: Telling = Telling(),  # noqa: B008 (has no state)
+        lease_s: float = LEASE_S,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -88,13 +104,25 @@ class FunctionPool:
         self._joined, self._lost = joined, lost
         self._deadline_s, self._closing = ping_deadline_s, False
         self._pingers: set[asyncio.Task[None]] = set()
+        self._resizes: set[asyncio.Task[None]] = set()
+        self._wanted = len(cluster.workers) if cluster is not None else 0
         self.client, self.telling = client, telling
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, term=telling.term)
+        lent_s = lease_s if cluster is None else None
+        self._plugin = CacheFunction(
+            self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term, lease_s=lent_s
+        )
+        self._welcoming: dict[str, asyncio.Task[None]] = {}
+        self._refused: set[str] = set()
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
-        """Install the function on every worker, now and later, and begin to watch who comes and goes."""
-        self.client.register_plugin(self._plugin)
+        """Make every worker that answers a function, and begin to watch who comes and goes.
+
+        Raises
+        ------
+        ClusterError
+            A worker runs other versions, or cannot run a function.
+        """
         self.sync(self._start())
 
     # --- from any thread --------------------------------------------------------------------------------------------
@@ -107,16 +135,51 @@ class FunctionPool:
         """Run a coroutine on the pool's event loop and wait for it."""
         return self.submit(coroutine).result(timeout)
 
+    def resize(self, count: int, leaving: Collection[Function] = (), timeout: float = START_TIMEOUT_S) -> None:
+        """Have `count` functions, without those that are `leaving`; returns when they have come and gone.
+
+        Raises
+        ------
+        ClusterError
+            The cluster is not ours, or it did not get there in time.
+        """
+        if self.cluster is None:
+            raise ClusterError(
+                "these functions belong to a Dask cluster that somebody else runs: add or remove its workers there; "
+                "the store uses those that join, and does without those that leave"
+            )
+        self._wanted = count
+        try:
+            self.sync(self._resized(count, leaving), timeout)
+        except TimeoutError:
+            raise ClusterError(
+                f"the cluster has {len(self.functions)} functions, not {count}, after {timeout} s"
+            ) from None
+
+    async def _resize(self, count: int, leaving: Collection[str] = ()) -> None:
+        """To its end, also when nobody waits any more: a worker half started would be known to nobody."""
+        assert self.cluster is not None
+        task = asyncio.ensure_future(resize(self.cluster, count, leaving))
+        self._resizes.add(task)
+        task.add_done_callback(self._resizes.discard)
+        await asyncio.shield(task)
+
+    async def _resized(self, count: int, leaving: Collection[Function]) -> None:
+        await self._resize(count, [f.address for f in leaving])
+        while True:
+            with contextlib.suppress(OSError):
+                await self._look()
+            if len(self.functions) == count and not set(leaving) & set(self.functions.values()):
+                return
+            await asyncio.sleep(RETRY_S)
+
     def close(self) -> None:
         """Stop watching, disconnect, stop the cluster."""
         if self._closing:
             return
         self._closing = True
         with contextlib.suppress(Exception):  # nothing that fails here may keep the processes alive
-            self.sync(self._stop(), 10)
-        if self.cluster is None:
-            with contextlib.suppress(Exception):
-                self.client.unregister_worker_plugin(self._plugin.name)
+            self.sync(self._stop(), 30)
         with contextlib.suppress(Exception):
             self.client.close(timeout=5)
         if self.cluster is not None:
@@ -127,18 +190,25 @@ class FunctionPool:
     async def _start(self) -> None:
         self._rpc = ConnectionPool(limit=512, connection_args=self.client.connection_args, timeout=CONNECT_TIMEOUT_S)
         await self._rpc.start()
+        self._joining = self._way_in()
         self._members_changed = asyncio.Event()
         await self._look()
+        await asyncio.gather(*self._welcoming.values())
         self._watcher = asyncio.ensure_future(self._watch())
+
+    def _way_in(self) -> Joining:
+        """How workers become functions of this pool."""
+        return Joining(self._rpc, self._plugin, self._deadline_s, foreign=self.cluster is None)
 
     async def _stop(self) -> None:
         watcher = getattr(self, "_watcher", None)
-        if watcher is not None:
-            tasks = [watcher, *self._pingers]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if hasattr(self, "_rpc"):
+        tasks = [*self._pingers, *self._welcoming.values(), *([] if watcher is None else [watcher])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *self._resizes, return_exceptions=True)
+        if hasattr(self, "_joining"):
+            if self.cluster is None:
+                await self._joining.remove(function.address for function in self.functions.values())
             await self._rpc.close()
 
     async def call(self, number: int, what: str, incarnation: str | None = None, **message: Any) -> dict[str, Any]:
@@ -177,7 +247,9 @@ class FunctionPool:
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
         handler = getattr(self._rpc(address), handler_name(self.namespace))
-        reply: dict[str, Any] = await handler(what=what, **self.telling.stamp, **message)
+        reply: dict[str, Any] | None = await handler(what=what, **self.telling.stamp, **message)
+        if reply is None:
+            raise NotAFunctionError(f"the worker at {address} is no cache function of this store")
         return reply
 
     async def _send_while_there(self, function: Function, what: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +266,8 @@ class FunctionPool:
             gone.cancel()
 
     async def _workers(self) -> dict[str, Any]:
-        identity = await self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
+        identity = await asyncio.wait_for(asked, SCHEDULER_S)
         workers: dict[str, Any] = identity["workers"]
         return workers
 
@@ -216,6 +289,8 @@ class FunctionPool:
             await asyncio.sleep(WATCH_PERIOD_S)
             try:
                 await self._look()
+                if self.cluster is not None and len(self.cluster.workers) - len(closed(self.cluster)) < self._wanted:
+                    await self._resize(self._wanted)  # one closed for good: it had lost the scheduler
             except OSError:
                 continue  # the scheduler does not answer at the moment
             except Exception:  # whatever it is, those who come and go must be noticed again
@@ -227,20 +302,41 @@ class FunctionPool:
         for function in list(self.functions.values()):
             if function.address not in workers:
                 self._bury(function)
+        before: asyncio.Task[None] | None = None
         for address, worker in sorted(workers.items(), key=lambda item: str(item[1]["name"])):
-            known = any(f.address == address for f in self.functions.values())
-            if known:
-                continue
-            try:
-                await asyncio.wait_for(self._welcome(address, f"function-{worker['name']}"), self._deadline_s)
-            except (OSError, ValueError, KeyError):
-                continue  # still starting, or hung; a later look finds it
+            if address not in self._welcoming and not any(f.address == address for f in self.functions.values()):
+                name = f"function-{worker['name']}"
+                number = self._numbers.setdefault(name, len(self._numbers))
+                before = asyncio.ensure_future(self._let_in(address, name, number, before))
+                self._welcoming[address] = before
 
-    async def _welcome(self, address: str, name: str) -> None:
+    async def _let_in(self, address: str, name: str, number: int, before: asyncio.Task[None] | None) -> None:
+        """Prepare a worker, beside the others, and welcome it after those `before` it.
+
+        One that is still starting, or hangs, is found by a later look.
+        """
+        try:
+            await self._joining.prepare(address)
+            if before is not None:
+                await asyncio.wait([before])
+            await asyncio.wait_for(self._welcome(address, name, number), self._deadline_s)
+        except NotAFunctionError:
+            self._joining.forget(address)
+        except ClusterError as error:
+            if not hasattr(self, "_watcher"):
+                raise
+            if address not in self._refused:
+                self._refused.add(address)
+                warnings.warn(f"{error}; it is not used", RuntimeWarning, stacklevel=2)
+        except (OSError, ValueError, KeyError):
+            pass
+        finally:
+            self._welcoming.pop(address, None)
+
+    async def _welcome(self, address: str, name: str, number: int) -> None:
         state = await self._send(address, "ping", {})
         reply = await self._send(address, "inventory", {"renew": True})
         held = wire.unpack(reply["held"])
-        number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
@@ -265,11 +361,18 @@ class FunctionPool:
         while not self._closing and self.functions.get(function.number) is function:
             try:
                 sent = self._send(function.address, "ping", self.telling.message())
-                self.telling.heard(await asyncio.wait_for(sent, self._deadline_s))
+                state = await asyncio.wait_for(sent, self._deadline_s)
+                self.telling.heard(state)
+                if state["incarnation"] != function.incarnation:  # another process, or its lease ended
+                    self._bury(function)
+                    return
                 function.heard_s = self.loop.time()
                 if function.silent.is_set():
                     function.silent.clear()
                     self._members_changed.set()
+            except NotAFunctionError:
+                self._bury(function)
+                return
             except (OSError, ValueError):
                 if self.loop.time() - function.heard_s >= self._deadline_s:
                     function.silent.set()

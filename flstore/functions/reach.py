@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,8 @@ from distributed.security import Security
 
 from flstore.errors import ClusterError, FLStoreError, FunctionLostError
 from flstore.functions import wire
-from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool
+from flstore.functions.joining import Joining
+from flstore.functions.pool import CONNECT_TIMEOUT_S, Function, FunctionPool, NotAFunctionError
 from flstore.types import Key
 
 REACH_TIMEOUT_S = 5.0
@@ -59,6 +60,16 @@ class _Line:
             asyncio.run_coroutine_threadsafe(self._rpc.close(), loop).result(REACH_TIMEOUT_S)
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join(REACH_TIMEOUT_S)
+
+
+class _NothingToInstall(Joining):
+    """The writer makes the functions, and ends them."""
+
+    async def prepare(self, address: str) -> None:
+        """Nothing."""
+
+    async def remove(self, addresses: Iterable[str]) -> None:
+        """Nothing."""
 
 
 class ReaderPool(FunctionPool):
@@ -113,20 +124,22 @@ class ReaderPool(FunctionPool):
             raise OSError(f"the scheduler does not answer: {error}") from error
 
     async def _send(self, address: str, what: str, message: dict[str, Any]) -> dict[str, Any]:
-        reply: Any = await super()._send(address, what, message)
-        if not isinstance(reply, dict):  # Dask knows no such handler: the writer has closed its store
+        try:
+            return await super()._send(address, what, message)
+        except NotAFunctionError as error:  # the writer has closed its store
             self.reachable = False
-            raise FunctionLostError("the cache function of this store is not there any more")
-        return reply
+            raise FunctionLostError("the cache function of this store is not there any more") from error
+
+    def _way_in(self) -> Joining:
+        return _NothingToInstall(self._rpc, self._plugin, self._deadline_s, foreign=True)
 
     async def wait_for_member(self, timeout: float) -> bool:
         return self.reachable and await super().wait_for_member(min(timeout, MEMBER_DEADLINES * self._deadline_s))
 
-    async def _welcome(self, address: str, name: str) -> None:
+    async def _welcome(self, address: str, name: str, number: int) -> None:
         if not self.reachable:
             raise OSError("the store was closed")
         state = await self._send(address, "ping", {})
-        number = self._numbers.setdefault(name, len(self._numbers))
         old = self.functions.get(number)
         if old is not None:
             self._bury(old)
@@ -141,13 +154,22 @@ class ReaderPool(FunctionPool):
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def ask(self, what: str, each: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-        """Ask several functions at once; those that do not answer in time are left out."""
+        """Ask several functions at once; those that fall silent before they answer are left out."""
 
         async def one(number: int) -> dict[str, Any] | None:
+            function = self.functions.get(number)
+            if function is None:
+                return None
+            asking = asyncio.ensure_future(self.call(number, what, **each[number]))
+            silence = asyncio.ensure_future(function.silent.wait())
             try:
-                return await asyncio.wait_for(self.call(number, what, **each[number]), self._deadline_s)
+                await asyncio.wait([asking, silence], timeout=REACH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                return asking.result() if asking.done() else None
             except (OSError, ValueError, FLStoreError):
                 return None
+            finally:
+                asking.cancel()
+                silence.cancel()
 
         replies = await asyncio.gather(*(one(number) for number in each))
         return {number: reply for number, reply in zip(each, replies, strict=True) if reply is not None}
@@ -189,7 +211,7 @@ class ReaderPool(FunctionPool):
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Ask from another thread, and wait for the answer."""
-        return self.sync(coroutine, REACH_TIMEOUT_S + self._deadline_s)
+        return self.sync(coroutine, 3 * REACH_TIMEOUT_S)
 
     async def fetch(self, key: Key) -> Any:
         """The bytes (or metadata row) of an object from a function that holds it, None when none does."""

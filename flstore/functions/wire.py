@@ -82,13 +82,17 @@ def key_of(values: list[Any]) -> Key:
     return Key(str(job), Kind(kind), int(round), None if client is None else str(client))
 
 
-def error_values(error: BaseException) -> dict[str, str]:
+def error_values(error: BaseException) -> dict[str, Any]:
     """An error as plain values; what is not one of ours arrives as a ``RequestError`` that says what it was."""
     if isinstance(error, FLStoreError):
-        return {"error": type(error).__name__, "message": str(error)}
+        key = None if error.key is None else key_values(error.key)
+        return {"error": type(error).__name__, "message": str(error), "key": key}
     return {"error": "RequestError", "message": f"{type(error).__name__}: {error}"}
 
 
 def error_of(reply: Mapping[str, Any]) -> FLStoreError:
     """The error that :func:`error_values` described."""
-    return BY_NAME.get(reply["error"], RequestError)(reply["message"])
+    error = BY_NAME.get(reply["error"], RequestError)(reply["message"])
+    key = reply.get("key")
+    error.key = None if key is None else key_of(list(key))
+    return error

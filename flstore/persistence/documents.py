@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from flstore.errors import CorruptObjectError
 from flstore.persistence import layout
+from flstore.persistence.again import again
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.root import Root
@@ -29,6 +31,7 @@ class Documents(Root):
     ) -> None:
         super().__init__(root, storage_options, fsync=fsync)
         self._metadata_lock = threading.Lock()
+        self._unfinished: dict[str, RoundMetadata] = {}  # what documents should say whose last write failed
 
     def put_metadata(
         self, job: str, round: int, rows: Mapping[str, Mapping[str, Any]], server: Mapping[str, Any] | None = None
@@ -47,13 +50,15 @@ class Documents(Root):
         with self._metadata_lock, self._meaning(f"write the metadata of round {round} of job {job!r}"):
             document = self._metadata(path)
             document.merge(newer)
+            self._unfinished[path] = document
             self._files.replace(path, document.dump())
+            del self._unfinished[path]
 
     def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Fields by client and fields of the server; both empty when nothing is stored."""
         path = layout.metadata_path(job, round)
         with self._meaning(f"read the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
+            document = again(self._metadata)(path)
         return document.rows, document.server
 
     def delete_metadata(self, job: str, round: int, clients: Iterable[str] | None = None) -> tuple[list[str], int]:
@@ -83,11 +88,12 @@ class Documents(Root):
         path = layout.metadata_path(job, round)
         wanted = None if clients is None else set(clients)
         with self._metadata_lock, self._meaning(f"delete metadata of round {round} of job {job!r}"):
-            stored = self._stored_metadata(path)
+            stored = self._stored(path)
             if stored is None:
                 return [], 0
             size = as_bytes(stored).nbytes
             document = self._readable(path, stored, needed=wanted is not None)
+            self._unfinished.pop(path, None)
             gone = sorted(document.rows if wanted is None else wanted & document.rows.keys())
             for client in gone:
                 del document.rows[client]
@@ -102,10 +108,16 @@ class Documents(Root):
         return gone, size - len(rest)
 
     def _metadata(self, path: str) -> RoundMetadata:
-        stored = self._stored_metadata(path)
-        return RoundMetadata() if stored is None else self._readable(path, stored)
+        """What a document says; if it is torn because a write of ours failed, what it should say."""
+        stored = self._stored(path)
+        try:
+            return RoundMetadata() if stored is None else self._readable(path, stored)
+        except CorruptObjectError:
+            if path not in self._unfinished:
+                raise
+            return copy.deepcopy(self._unfinished[path])
 
-    def _stored_metadata(self, path: str) -> Buffer | None:
+    def _stored(self, path: str) -> Buffer | None:
         try:
             return self._files.read(path)
         except FileNotFoundError as exc:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of
+from flstore.codec import CHECKSUM_PREFIX_BYTES, checksum_of, decode
 from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import layout
+from flstore.persistence.again import again
 from flstore.persistence.documents import Documents
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.temporaries import may_be_of
@@ -86,6 +87,36 @@ class ObjectStore(Documents):
             )
         return False
 
+    def heal(self, key: Key, data: Buffer) -> bool:
+        """Store a whole copy of an object in place of a damaged or missing one; a whole object is never replaced.
+
+        Returns
+        -------
+        bool
+            False when the stored object is whole: it stays as it is, whatever the copy is.
+
+        Raises
+        ------
+        CorruptObjectError
+            The copy itself is not whole. Nothing changed.
+        StoreError
+            Nothing changed. May be retried.
+        """
+        path = self._path(key)
+        decode(data, key=key)
+        with self._meaning(f"heal {key}"):
+            stored = self._stored(path)
+            if stored is None:
+                try:
+                    self._files.create(path, data)
+                    return True
+                except FileExistsError:
+                    stored = self._files.read(path)
+            if is_whole(key, stored):
+                return False
+            self._files.replace(path, data)
+            return True
+
     def get(self, key: Key) -> Buffer:
         """The bytes of an object, as they are stored: verify them with :func:`flstore.codec.decode`.
 
@@ -98,7 +129,7 @@ class ObjectStore(Documents):
         """
         path = self._path(key)
         with self._meaning(f"read {key}", absent=key):
-            return self._files.read(path)
+            return again(self._files.read)(path)
 
     def get_many(self, keys: Iterable[Key], concurrency: int = 8) -> dict[Key, Buffer]:
         """Read objects, `concurrency` at a time; raises as :meth:`get`, for the first that fails."""
@@ -114,7 +145,7 @@ class ObjectStore(Documents):
         """The checksum that a stored object claims, from its first bytes; raises as :meth:`get`."""
         path = self._path(key)
         with self._meaning(f"read {key}", absent=key):
-            claimed = self._claimed(path, key)
+            claimed = again(self._claimed)(path, key)
         if claimed is None:
             raise UpdateNotFoundError(f"there is no {key} below {self.root}")
         return claimed
@@ -122,13 +153,13 @@ class ObjectStore(Documents):
     def jobs(self) -> list[str]:
         """Jobs that have a folder, sorted."""
         with self._meaning("list jobs"):
-            return sorted(job for name in self._files.folders("") if (job := layout.parse_job(name)) is not None)
+            return sorted(job for name in again(self._files.folders)("") if (job := layout.parse_job(name)) is not None)
 
     def rounds(self, job: str) -> list[int]:
         """Rounds that have a folder, ascending: one listing, whatever they hold (:meth:`listing` says what)."""
         path = layout.job_path(job)
         with self._meaning(f"list the rounds of job {job!r}"):
-            return sorted(r for name in self._files.folders(path) if (r := layout.parse_round(name)) is not None)
+            return sorted(r for name in again(self._files.folders)(path) if (r := layout.parse_round(name)) is not None)
 
     def clients(self, job: str, round: int) -> dict[str, int]:
         """Bytes of every client's update in `round`, sorted by client; empty when there is none."""
@@ -210,8 +241,17 @@ class ObjectStore(Documents):
     def _contents(self, job: str, round: int, below: str = "") -> tuple[dict[str, int], int | None, bool]:
         folder = layout.round_path(job, round) + below
         with self._meaning(f"list round {round} of job {job!r}"):
-            files = self._files.files(folder)
+            files = again(self._files.files)(folder)
         found = {key: size for name, size in files.items() if (key := layout.parse_path(f"{folder}/{name}"))}
         clients = {str(k.client): size for k, size in found.items() if k.kind is Kind.UPDATE}
         aggregate = found.get(Key(job, Kind.AGGREGATE, round))
         return dict(sorted(clients.items())), aggregate, Key(job, Kind.METADATA, round) in found
+
+
+def is_whole(key: Key, stored: Buffer) -> bool:
+    """Whether bytes are an object that was written under `key`."""
+    try:
+        decode(stored, key=key)
+    except CorruptObjectError:
+        return False
+    return True

@@ -19,6 +19,7 @@ from flstore.errors import (
     StoreError,
     UpdateNotFoundError,
 )
+from flstore.persistence.again import again, s3_options
 from flstore.persistence.files import Files, LocalFiles
 from flstore.persistence.redaction import Redaction
 from flstore.persistence.remote_files import RemoteFiles, protocols, s3_code
@@ -70,7 +71,7 @@ class Root:
     def files(self, below: str = "") -> dict[str, int]:
         """Bytes of every file below a folder of the root, by its path from the root: hidden ones and strays too."""
         with self._meaning("list files"):
-            found = self._files.files(below, hidden=True)
+            found = again(self._files.files)(below, hidden=True)
         return {f"{below}/{name}": size for name, size in found.items()} if below else found
 
     def clean_temporaries(self, older_than_s: float = DAY_S) -> dict[str, int]:
@@ -123,7 +124,8 @@ class Root:
                 raise UpdateNotFoundError(f"there is no {absent} below {self.root}") from exc
             if not isinstance(exc, OSError) and type(exc).__module__.split(".")[0] not in _CLIENT_LIBRARIES:
                 raise
-            said = self._redaction(f"{type(exc).__name__}: {exc}")
+            notes = "".join(f" ({note})" for note in getattr(exc, "__notes__", ()))
+            said = self._redaction(f"{type(exc).__name__}: {exc}{notes}")
             raise StoreError(f"cannot {doing} below {self.root}: {said}") from exc
 
 
@@ -134,14 +136,19 @@ def _open(root: str, options: dict[str, Any], shown: str) -> tuple[Any, str]:
         )
     # Writers in other processes would stay unseen behind a cache of listings.
     uncached = {} if "://" not in root or root.startswith(("file:", "local:")) else {"use_listings_cache": False}
+    is_s3 = root.startswith(("s3://", "s3a://"))
+    if is_s3:
+        options = s3_options(options)
     try:
         fs, path = fsspec.core.url_to_fs(root, **{**uncached, **options})
     except ImportError as exc:
-        if root.startswith(("s3://", "s3a://")):
+        if is_s3:
             raise OptionalDependencyError.of("s3fs", "s3", f"a store on {shown}") from exc
         raise OptionalDependencyError(f"a store on {shown}: {exc}") from exc
     except ValueError as exc:
         raise InvalidParameterError(f"no store can be opened on {shown}: {exc}") from exc
     if not path.strip("/") and root.startswith("s3"):
         raise InvalidParameterError(f"{shown} names no bucket; use s3://bucket/prefix")
+    if is_s3:
+        fs.retries = 1  # of its five on top of the client library's, which nobody would wait for
     return fs, path

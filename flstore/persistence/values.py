@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flstore import codec, tensors
-from flstore.errors import UpdateNotFoundError
+from flstore.errors import FLStoreError, UpdateNotFoundError
 from flstore.types import Key, Kind
 
 if TYPE_CHECKING:
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
 def metadata_size(row: dict[str, Any]) -> int:
     """Bytes that the metadata of one client counts for: its length as JSON."""
     return len(json.dumps(row, default=str).encode())
+
+
+@contextmanager
+def about(key: Key) -> Iterator[None]:
+    """Let an error of ours say which object it is about."""
+    try:
+        yield
+    except FLStoreError as error:
+        error.key = key
+        raise
 
 
 def take(key: Key, stored: Any) -> tuple[Any, int]:
@@ -28,7 +40,8 @@ def take(key: Key, stored: Any) -> tuple[Any, int]:
     """
     if key.kind is Kind.METADATA:
         return stored, metadata_size(stored)
-    update = codec.decode(stored, key=key)
+    with about(key):
+        update = codec.decode(stored, key=key)
     return update, update.size_bytes
 
 
@@ -44,9 +57,10 @@ def read(objects: ObjectStore, key: Key) -> tuple[Any, int]:
     StoreError
         The store could not be read.
     """
-    if key.kind is not Kind.METADATA:
-        return take(key, tensors.aligned(objects.get(key)))
-    rows, _ = objects.get_metadata(key.job, key.round)
-    if key.client not in rows:
-        raise UpdateNotFoundError(f"there is no {key} in the persistent store")
-    return take(key, rows[key.client])
+    with about(key):
+        if key.kind is not Kind.METADATA:
+            return take(key, tensors.aligned(objects.get(key)))
+        rows, _ = objects.get_metadata(key.job, key.round)
+        if key.client not in rows:
+            raise UpdateNotFoundError(f"there is no {key} in the persistent store")
+        return take(key, rows[key.client])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flstore.codec import decode
@@ -60,6 +60,8 @@ class Verification:
         Files that are not of this layout. They are never read.
     temporaries : list of str
         Unfinished files, of writers at work or killed (``ObjectStore.clean_temporaries`` removes the latter).
+    healed : list of Damage
+        Those that were mended with a copy from memory (by ``FLStore.verify``); the reason says from where.
     """
 
     root: str
@@ -69,6 +71,7 @@ class Verification:
     damaged: list[Damage]
     stray: list[str]
     temporaries: list[str]
+    healed: list[Damage] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -76,12 +79,13 @@ class Verification:
         return not self.damaged
 
     def frame(self) -> pd.DataFrame:
-        """One row a finding: finding (damaged, stray, temporary), path, reason, job, kind, round, client."""
+        """One row a finding: finding (damaged, healed, stray, temporary), path, reason, job, kind, round, client."""
         import pandas as pd
 
         rows = [
-            ("damaged", d.path, d.reason, d.key.job, d.key.kind.name.lower(), d.key.round, d.key.client)
-            for d in self.damaged
+            (finding, d.path, d.reason, d.key.job, d.key.kind.name.lower(), d.key.round, d.key.client)
+            for finding, found in (("damaged", self.damaged), ("healed", self.healed))
+            for d in found
         ]
         rest = [("stray", path) for path in self.stray] + [("temporary", path) for path in self.temporaries]
         rows += [(finding, path, "", None, None, None, None) for finding, path in rest]  # type: ignore[misc]

@@ -131,6 +131,11 @@ class Writer:
             write = self._pending.get(key)
             return None if write is None else write.buffer
 
+    def metadata_pending(self, job: str, round: int) -> bool:
+        """Whether metadata of a round is not durable yet."""
+        with self._changed:
+            return (job, round) in self._documents
+
     @property
     def pending_bytes(self) -> int:
         """Bytes of updates that are not durable yet."""

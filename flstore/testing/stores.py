@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from flstore.codec import checksum_of, decode, encode
-from flstore.errors import FLStoreError, UpdateExistsError, UpdateNotFoundError
+from flstore.errors import CorruptObjectError, FLStoreError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import ObjectStore, object_path
 from flstore.types import Key, Kind
 
@@ -33,6 +33,7 @@ def check_objects(
     - A name that is taken cannot be created, so of several that put different objects under one key at the same time
       one succeeds (with `exclusive`).
     - Listings show every object, the empty root included, with its size, and nothing else; ids may have any character.
+    - A damaged or missing object is healed with a whole copy; a whole one is never replaced.
     - Metadata is merged by client and field, from many threads too.
     - What is not there is an ``UpdateNotFoundError``, not another error and not nothing.
 
@@ -50,7 +51,8 @@ def check_objects(
     AssertionError
         Says which promise was broken.
     """
-    checks: list[Callable[[ObjectStore], None]] = [_round_trip, _absent, _conflict, _listing, _metadata, _probe]
+    checks: list[Callable[[ObjectStore], None]] = [_round_trip, _absent, _conflict, _healed]
+    checks += [_listing, _metadata, _probe]
     for check in [*checks, *([_taken, _race] if exclusive else [])]:
         root = make_root()
         try:
@@ -100,6 +102,22 @@ def _conflict(objects: ObjectStore) -> None:
         _same(bytes(objects.get(key)) == bytes(data), True, "whether a refused put left the stored object")
         return
     raise AssertionError("another object under a key that is taken raised no UpdateExistsError")
+
+
+def _healed(objects: ObjectStore) -> None:
+    key, data = _object(3, "7")
+    _same(objects.heal(key, data), True, "heal of a missing object")
+    _same(objects.heal(key, _object(3, "7", fill=2.0)[1]), False, "heal of a whole object with another one")
+    for damaged in (data[: len(data) // 2], bytes(data[:-1]) + bytes([data[-1] ^ 0xFF]), b""):
+        objects._files.replace(object_path(key), damaged)
+        _same(objects.heal(key, data), True, "heal of a damaged object")
+        _same(bytes(objects.get(key)) == bytes(data), True, "whether a healed object is whole")
+    try:
+        objects.heal(key, data[:-1])
+    except CorruptObjectError:
+        _same(bytes(objects.get(key)) == bytes(data), True, "whether a refused copy left the stored object")
+        return
+    raise AssertionError("a copy that is damaged itself was accepted")
 
 
 def _taken(objects: ObjectStore) -> None:

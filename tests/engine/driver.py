@@ -6,6 +6,7 @@ if it did as the actions say. The state must agree with both.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from typing import ClassVar, TypeAlias
 
@@ -120,9 +121,9 @@ class _Books(Policy):
 class Driver:
     """An engine under test, with its log and with books to compare it with."""
 
-    def __init__(self, policy: Policy, initial: Iterable[Ingested] = ()) -> None:
+    def __init__(self, policy: Policy, initial: Iterable[Ingested] = (), replicas: int = 0) -> None:
         self.policy = _Books(policy)
-        self.log = EventLog({"policy": policy.name}, list(initial))
+        self.log = EventLog({"policy": policy.name, "replicas": replicas}, list(initial))
         self.state: State = self.log.start()
         self.exists: dict[Key, int] = {
             k: s for e in self.log.initial for k, s in zip(keys_of(e.keys), e.sizes, strict=True)
@@ -134,8 +135,11 @@ class Driver:
 
     def apply(self, event: Event) -> list[Action]:
         """One event through the engine, the log and the books."""
+        safe = self._safe_from(event.function) if isinstance(event, FunctionLost) else set()
         self._before(event)
         actions = step(self.state, self.policy, event)
+        lost_anyway = safe - {key for held in self.state.holdings().values() for key in _plain(held)}
+        assert not lost_anyway, "a copy was there, and was not used"
         self.log.append(event, actions)
         for action in actions:
             keys = set(keys_of(action.keys)) if isinstance(action, Load | Drop) else set()
@@ -148,6 +152,10 @@ class Driver:
             if isinstance(action, Load | Drop):
                 self.moves.append(action)
         return actions
+
+    def _safe_from(self, lost: int) -> set[Key]:
+        """Keys that other functions hold, whatever becomes of this one."""
+        return {key for f, held in self.functions.items() if f != lost for key in held}
 
     def _before(self, event: Event) -> None:
         match event:
@@ -175,16 +183,13 @@ class Driver:
 
     def check(self) -> None:
         """Everything that must hold between any two events."""
-        holdings = {
-            f: {(*slot, c) for slot, cs in held.items() for c in cs.tolist()}
-            for f, held in self.state.holdings().items()
-        }
+        holdings = {f: _plain(held) for f, held in self.state.holdings().items()}
         assert holdings == {f: set(held) for f, held in self.functions.items()}
         for f, known in self.state.functions.items():
             assert known.used_bytes == sum(self.exists[key] for key in self.functions[f])
             assert known.used_bytes <= known.capacity_bytes
         held = [key for keys in self.functions.values() for key in keys]
-        assert len(held) == len(set(held)), "held by two functions"
+        self._check_copies(Counter(held))
         wanted = self.wanted()
         assert set(held) <= wanted, "held, and wanted by nobody"
         waiting = {
@@ -199,6 +204,25 @@ class Driver:
                 for c in table.clients.tolist()
             ]
             assert table.wants.tolist() == owners
+
+    def _check_copies(self, held: Counter[Key]) -> None:
+        leaving = {f for f, known in self.state.functions.items() if known.leaving}
+        extra = sum(self.exists[key] * (n - 1) for key, n in held.items())
+        assert sum(known.copy_bytes for known in self.state.functions.values()) == extra
+        for key, n in held.items():
+            slot = (key[0], key[1], key[2])
+            wanted = self.state.copies_wanted(slot)
+            assert n <= 1 + wanted + len(leaving)
+            here = {f for f, keys in self.functions.items() if key in keys}
+            staying = len(self.state.functions) - len(leaving)
+            if len(here - leaving) < min(1 + wanted, staying) and slot not in self.state.bereft:
+                roomy = [f for f, s in self.state.functions.items() if s.free_bytes >= self.exists[key]]
+                assert set(roomy) <= here | leaving, "a copy is lacking, and there is room"
+                assert slot in self.state.short
+
+
+def _plain(held: Mapping[tuple[int, Kind, int], np.ndarray]) -> set[Key]:
+    return {(*slot, c) for slot, clients in held.items() for c in clients.tolist()}
 
 
 class Scripted(Driver):

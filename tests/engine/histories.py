@@ -11,8 +11,10 @@ from flstore import policies
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
     NO_CLIENT,
+    Demand,
     Event,
     FunctionJoined,
+    FunctionLeaving,
     FunctionLost,
     Ingested,
     KeySet,
@@ -46,6 +48,8 @@ _FAULTS = [
     st.tuples(st.just("failed"), _ANY, _ANY),
     st.tuples(st.just("lost"), _FUNCTION, st.booleans()),
     st.tuples(st.just("joined"), _FUNCTION, st.integers(4, 30), _ANY),
+    st.tuples(st.just("leaving"), _FUNCTION),
+    st.tuples(st.just("demand"), _ANY, st.integers(0, 2)),
 ]
 _START = st.lists(st.integers(4, 30), min_size=1, max_size=3)
 
@@ -57,10 +61,10 @@ def histories(*, faults: bool, size: int = 24) -> st.SearchStrategy[tuple[list[i
     return st.tuples(_START, st.lists(what, min_size=size, max_size=2 * size))
 
 
-def drive(history: tuple[list[int], list[Step]], policy: str, *, check: bool = False) -> Driver:
+def drive(history: tuple[list[int], list[Step]], policy: str, *, check: bool = False, replicas: int = 0) -> Driver:
     """Let a history happen; what it cannot mean (a report on a load that is not under way) does not happen."""
     capacities, steps = history
-    driver = Driver(policies.make(policy))
+    driver = Driver(policies.make(policy), replicas=replicas)
     for function, capacity in enumerate(capacities):
         driver.apply(FunctionJoined(function, capacity, f"{function}.0"))
     for number, what in enumerate(steps, start=1):
@@ -81,6 +85,8 @@ def _event(driver: Driver, number: int, what: Step) -> Event | None:
         "failed": _failed,
         "lost": _lost,
         "joined": _joined,
+        "leaving": _leaving,
+        "demand": _demand,
     }[name](driver, number, *rest)
 
 
@@ -139,6 +145,18 @@ def _lost(driver: Driver, number: int, function: int, late_news: bool) -> Event:
     known = driver.state.functions.get(function)
     incarnation = "an earlier one" if late_news or known is None else known.incarnation
     return FunctionLost(function, incarnation)
+
+
+def _leaving(driver: Driver, number: int, function: int) -> Event:
+    return FunctionLeaving(function)
+
+
+def _demand(driver: Driver, number: int, which: int, copies: int) -> Event | None:
+    there = sorted({key[:3] for key in driver.exists})
+    if not there:
+        return None
+    job, kind, round = there[which % len(there)]
+    return Demand(KeySet.of_round(job, kind, round, []), copies)
 
 
 def _joined(driver: Driver, number: int, function: int, capacity: int, choice: int) -> Event:

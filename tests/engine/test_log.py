@@ -288,3 +288,15 @@ def assert_same_holdings(found: dict, expected: dict) -> None:
         {f: {slot: c.tolist() for slot, c in held.items()} for f, held in side.items()} for side in (found, expected)
     ]
     assert plain[0] == plain[1]
+
+
+def test_a_log_that_was_read_goes_on_where_it_ended(tmp_path: Path):
+    driver = Driver(policies.make("lru"))
+    driver.apply(ingested(updates(1, 0, 1), 3))
+    driver.apply(FunctionJoined(0, 40))
+    driver.log.save(tmp_path / "log.jsonl")
+    again = EventLog.load(tmp_path / "log.jsonl")
+    later = ingested(updates(2, 0, 1), 3)
+    again.append(later, driver.apply(later))
+    assert again.entries == driver.log.entries
+    assert fold(again, policies.make("lru"))[1] == []

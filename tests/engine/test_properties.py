@@ -25,6 +25,13 @@ def test_index_functions_and_wants_agree_after_every_event(policy: str, history)
 
 
 @every_policy
+@settings(max_examples=70)
+@given(history=histories(faults=True), replicas=st.integers(1, 2))
+def test_copies_follow_what_is_held_and_stand_in_for_it(policy: str, history, replicas: int):
+    drive(history, policy, check=True, replicas=replicas)
+
+
+@every_policy
 @settings(max_examples=30)
 @given(history=histories(faults=True))
 def test_an_equal_history_gives_equal_decisions(policy: str, history):

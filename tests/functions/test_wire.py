@@ -82,3 +82,12 @@ def test_other_errors_cross_as_request_errors() -> None:
     back = wire.error_of(wire.error_values(ZeroDivisionError("by zero")))
     assert type(back) is errors.RequestError
     assert str(back) == "ZeroDivisionError: by zero"
+
+
+def test_an_error_travels_with_the_key_that_it_is_about() -> None:
+    error = errors.CorruptObjectError("torn")
+    error.key = Key("job", Kind.UPDATE, 3, "7")
+    arrived = wire.error_of(wire.unpack(wire.pack(wire.error_values(error))))
+    assert (type(arrived), str(arrived), arrived.key) == (errors.CorruptObjectError, "torn", error.key)
+    assert wire.error_of(wire.error_values(ValueError("odd"))).key is None
+    assert pickle.loads(pickle.dumps(error)).key == error.key

@@ -57,3 +57,30 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FLStore]:
     with FLStore.local(functions=2, memory="64MiB", root=str(tmp_path_factory.mktemp("shared"))) as store:
         fill(store, range(1, 6))
         yield store
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Dask cluster that somebody else runs, with two workers; see :class:`tests.store.clusters.Cluster`."""
+    from tests.store.clusters import running
+
+    with running(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def connect(cluster: Any, tmp_path: Path) -> Iterator[Any]:
+    """Opens stores on the cluster that are closed at the end of the test."""
+    from tests.store.test_hangs import wait_until
+
+    stores: list[FLStore] = []
+
+    def open(name: str = "root", functions: int = 2, **options: Any) -> FLStore:
+        options = {"memory": "64MiB", "security": cluster.security, **options}
+        stores.append(FLStore.connect(cluster.address, str(tmp_path / name), **options))
+        wait_until(lambda: len(stores[-1].status().functions) >= functions)
+        return stores[-1]
+
+    yield open
+    for store in stores:
+        store.close()

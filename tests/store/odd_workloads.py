@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import threading
 from dataclasses import dataclass
@@ -47,3 +48,14 @@ class WaitsForFile(HoldsTheInterpreter):
         while not Path(self.path).exists():
             waiting.wait(0.02)
         return Done(sorted(str(k.client) for k in inputs.data))
+
+
+@dataclass(frozen=True)
+class Raises(HoldsTheInterpreter):
+    """Ends as a careless script does."""
+
+    name: ClassVar[str] = "raises"
+    what: str = "SystemExit"
+
+    def compute(self, inputs: Inputs) -> Done:
+        raise getattr(builtins, self.what)("enough")

@@ -14,17 +14,16 @@ from flstore.functions import wire
 from flstore.functions.desk import Desk
 from tests.store.conftest import CLIENTS, fill
 from tests.store.other import FILL, Other
-from tests.store.test_connect import cluster, connect  # noqa: F401 (fixtures)
 from tests.store.test_hangs import wait_until
 
 
-def connected(cluster: Any, root: str, **options: Any) -> str:  # noqa: F811
+def connected(cluster: Any, root: str, **options: Any) -> str:
     """Code that connects a store."""
     options = {"memory": "64MiB", "security": cluster.security, **options}
     return f"from flstore import FLStore\nstore = FLStore.connect({cluster.address!r}, {root!r}, **{options!r})"
 
 
-def test_the_functions_of_a_killed_writer_still_answer(cluster: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_the_functions_of_a_killed_writer_still_answer(cluster: Any, tmp_path: Path) -> None:
     root = str(tmp_path / "root")
     with Other() as other:
         other.do(connected(cluster, root))
@@ -40,8 +39,8 @@ def test_the_functions_of_a_killed_writer_still_answer(cluster: Any, tmp_path: P
 
 
 def test_orders_of_a_writer_whose_term_is_over_are_refused(
-    cluster: Any,  # noqa: F811
-    connect: Any,  # noqa: F811
+    cluster: Any,
+    connect: Any,
 ) -> None:
     first = connect()
     fill(first, range(1, 3))
@@ -63,7 +62,7 @@ def test_orders_of_a_writer_whose_term_is_over_are_refused(
         other.do("store.close()")
 
 
-def test_a_reader_of_a_store_that_closed_asks_its_functions_no_more(connect: Any) -> None:  # noqa: F811
+def test_a_reader_of_a_store_that_closed_asks_its_functions_no_more(connect: Any) -> None:
     store = connect()
     fill(store, range(1, 3))
     store.flush()

@@ -1,97 +1,20 @@
 """A Dask cluster that somebody else runs: scheduler and workers started by hand, over TLS."""
 
-import re
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from distributed.security import Security
 
 from flstore import FLStore
 from flstore.errors import ClusterError, InvalidParameterError
+from flstore.functions import clusters
 from flstore.functions.clusters import check_versions
+from tests.store.clusters import Cluster
 from tests.store.conftest import CLIENTS, fill
 from tests.store.test_hangs import wait_until
-
-REPOSITORY = Path(__file__).parents[2]
-
-
-@dataclass
-class Cluster:
-    """A scheduler and workers as processes of their own."""
-
-    directory: Path
-    security: dict[str, str]
-    address: str = ""
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def start(self, what: str, *arguments: str) -> subprocess.Popen[str]:
-        tls = ["--tls-ca-file", self.security["tls_ca_file"], "--tls-cert", self.security["tls_client_cert"]]
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, *tls]
-        command += ["--tls-key", self.security["tls_client_key"], "--host", "127.0.0.1", "--no-dashboard"]
-        said = subprocess.PIPE if what == "scheduler" else subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=REPOSITORY, stderr=said, text=True)
-        self.processes.append(process)
-        return process
-
-    def scheduler(self) -> None:
-        process = self.start("scheduler", "--port", "0", "--protocol", "tls")
-        assert process.stderr is not None
-        for line in process.stderr:
-            found = re.search(r"Scheduler at:\s+(tls://\S+)", line)
-            if found:
-                self.address = found.group(1)
-                return
-        raise AssertionError("the scheduler did not start")
-
-    def worker(self, name: str, memory: str = "1GiB") -> subprocess.Popen[str]:
-        folder = str(self.directory / name)
-        return self.start(
-            "worker", self.address, "--name", name, "--nthreads", "1", "--memory-limit", memory, "--no-nanny",
-            "--local-directory", folder,
-        )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    directory = tmp_path_factory.mktemp("cluster")
-    keys = Security.temporary().get_tls_config_for_role("client")
-    files = {}
-    for role, name in (("ca_file", "tls_ca_file"), ("cert", "tls_client_cert"), ("key", "tls_client_key")):
-        path = directory / f"{role}.pem"
-        path.write_text(keys[role])
-        files[name] = str(path)
-    cluster = Cluster(directory, files)
-    try:
-        cluster.scheduler()
-        cluster.worker("alpha")
-        cluster.worker("beta")
-        yield cluster
-    finally:
-        for process in reversed(cluster.processes):
-            process.kill()
-            process.wait(20)
-
-
-@pytest.fixture
-def connect(cluster: Cluster, tmp_path: Path) -> Iterator[Any]:
-    stores: list[FLStore] = []
-
-    def open(name: str = "root", **options: Any) -> FLStore:
-        options = {"memory": "64MiB", "security": cluster.security, **options}
-        stores.append(FLStore.connect(cluster.address, str(tmp_path / name), **options))
-        wait_until(lambda: len(stores[-1].status().functions) >= 2)
-        return stores[-1]
-
-    yield open
-    for store in stores:
-        store.close()
 
 
 def test_two_stores_share_a_cluster_and_closing_one_harms_none(connect: Any) -> None:
@@ -126,12 +49,25 @@ def test_a_worker_with_less_memory_gives_what_it_can_and_is_named(connect: Any) 
     assert all(f.capacity_bytes < 0.6 * 2**30 for f in store.status().functions)
 
 
-def test_a_scheduler_that_does_not_answer_is_named(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", ["tls", "tcp"])
+@pytest.mark.parametrize("mute", [False, True], ids=["absent", "mute"])
+def test_a_scheduler_that_does_not_answer_is_named(
+    cluster: Cluster, tmp_path: Path, protocol: str, mute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "CONNECT_TIMEOUT_S", 1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        address = f"tls://127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=f"{address} did not answer within 5 s"):
-            FLStore.connect(address, str(tmp_path), security=cluster.security)
+        if mute:  # the kernel takes the connection, and nobody ever says a word
+            taken.listen()
+        address = f"{protocol}://127.0.0.1:{taken.getsockname()[1]}"
+        security = cluster.security if protocol == "tls" else None
+        with pytest.raises(ClusterError, match=f"the scheduler at {address} did not answer within 1 s: .+"):
+            FLStore.connect(address, str(tmp_path), security=security)
+
+
+def test_the_time_that_a_scheduler_has_is_as_documented() -> None:
+    assert clusters.CONNECT_TIMEOUT_S == 5
+    assert "did not answer within 5 s" in str(FLStore.connect.__doc__)
 
 
 @pytest.mark.parametrize("address", ["somewhere", "http://host:1", "tls://host", "tls://host:port", ""])

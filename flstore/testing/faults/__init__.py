@@ -14,9 +14,9 @@ machine and a key. Whatever is a context manager ends with its block, also when 
 
 from flstore.testing.faults.chance import KINDS, RandomFault, random_faults
 from flstore.testing.faults.files import corrupt, lose, tear
-from flstore.testing.faults.processes import functions, hang, kill, restart, sever, slow
+from flstore.testing.faults.processes import await_function, functions, hang, kill, restart, sever, slow
 
 __all__ = [
-    "KINDS", "RandomFault", "corrupt", "functions", "hang", "kill", "lose", "random_faults", "restart", "sever", "slow",
-    "tear",
+    "KINDS", "RandomFault", "await_function", "corrupt", "functions", "hang", "kill", "lose", "random_faults",
+    "restart", "sever", "slow", "tear",
 ]  # fmt: skip

@@ -16,9 +16,9 @@ from flstore.types import Key, Kind
 if TYPE_CHECKING:
     from flstore import FLStore
 
-_LASTING: dict[str, Callable[[FLStore, str], AbstractContextManager[None]]] = {"hang": hang, "slow": slow}
+LASTING: dict[str, Callable[[FLStore, str], AbstractContextManager[None]]] = {"hang": hang, "slow": slow}
 _DAMAGE: dict[str, Callable[[str, Key], object]] = {"tear": tear, "corrupt": corrupt, "lose": lose}
-KINDS = ("kill", *_LASTING, *_DAMAGE)
+KINDS = ("kill", *LASTING, *_DAMAGE)
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def _draw(store: FLStore, kinds: list[str], names: list[str], rng: random.Random
 def _struck(store: FLStore, kind: str, name: str) -> Iterator[None]:
     """Strike a function for a block; before and after it, the function is alive."""
     await_function(store, name)
-    if kind in _LASTING:
-        with _LASTING[kind](store, name):
+    if kind in LASTING:
+        with LASTING[kind](store, name):
             yield
     else:
         before = functions(store)[name]
