@@ -125,13 +125,22 @@ class ReaderPool(FunctionPool):
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def ask(self, what: str, each: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-        """Ask several functions at once; those that do not answer in time are left out."""
+        """Ask several functions at once; those that fall silent before they answer are left out."""
 
         async def one(number: int) -> dict[str, Any] | None:
+            function = self.functions.get(number)
+            if function is None:
+                return None
+            asking = asyncio.ensure_future(self.call(number, what, **each[number]))
+            silence = asyncio.ensure_future(function.silent.wait())
             try:
-                return await asyncio.wait_for(self.call(number, what, **each[number]), self._deadline_s)
+                await asyncio.wait([asking, silence], timeout=REACH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+                return asking.result() if asking.done() else None
             except (OSError, ValueError, FLStoreError):
                 return None
+            finally:
+                asking.cancel()
+                silence.cancel()
 
         replies = await asyncio.gather(*(one(number) for number in each))
         return {number: reply for number, reply in zip(each, replies, strict=True) if reply is not None}
@@ -173,7 +182,7 @@ class ReaderPool(FunctionPool):
 
     def wait(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Ask from another thread, and wait for the answer."""
-        return self.sync(coroutine, REACH_TIMEOUT_S + self._deadline_s)
+        return self.sync(coroutine, 3 * REACH_TIMEOUT_S)
 
     async def fetch(self, key: Key) -> Any:
         """The bytes (or metadata row) of an object from a function that holds it, None when none does."""

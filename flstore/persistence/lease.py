@@ -8,7 +8,6 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from flstore.errors import WriterExistsError
 from flstore.persistence import layout
 from flstore.persistence.files import Files
 from flstore.persistence.remote_files import NO_CONDITIONS, TAKEN, RemoteFiles, protocols, s3_code
@@ -18,6 +17,8 @@ LEASE_S = 30.0
 """A lease that was not renewed for so long is stale: its writer is dead or cut off."""
 RENEWALS = 3
 """How often a lease is renewed before it would go stale."""
+LOOK_AGAIN_S = 0.5
+"""How old the writer's last look at its lease may be when it takes something in."""
 _ATTEMPTS = 5
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Lease:
     Whether it is stale is judged by the server's clock alone (when it was written, against the server's time now);
     where there is no such clock, by looking twice: a lease that did not move meanwhile is stale. Writes are conditional
     where the server honours that. Where it does not, two that open at the same moment may both believe to have won,
-    until the loser sees the other's lease at its next renewal.
+    until the loser looks again: when it next takes something in, or renews.
 
     Parameters
     ----------
@@ -53,15 +54,29 @@ class Lease:
     def __init__(self, files: Files, root: str, job: str, *, takeover: bool = False, lease_s: float = LEASE_S) -> None:
         self._object = _LeaseObject(files, layout.writer_path(job, "lease"))
         self._root, self._job, self._lease_s = root, job, lease_s
-        self._lost: WriterExistsError | None = None
+        self._next: Term | None = None
+        self._looked_s = -LOOK_AGAIN_S
         self._ended = threading.Event()
         self.term = self._acquire(takeover)
         self._renewer = threading.Thread(target=self._renew, name="flstore-lease", daemon=True)
         self._renewer.start()
 
     def check(self) -> None:
-        if self._lost is not None:
-            raise self._lost
+        if self._next is None and time.monotonic() - self._looked_s > LOOK_AGAIN_S:
+            try:
+                self._look()
+            except Exception as error:  # that the store does not answer is for the writes to say
+                _log.debug("the lease of job %r could not be read: %s", self._job, type(error).__name__)
+        if self._next is not None:
+            raise replaced(self._root, self._job, self._next)
+
+    def _look(self) -> str | None:
+        """See whether another writer has taken over; returns the tag of the lease."""
+        there, tag = self._object.look()
+        self._looked_s = time.monotonic()
+        if there is not None and there.token != self.term.token:
+            self._next = there
+        return tag
 
     def release(self) -> None:
         if self._ended.is_set():
@@ -102,9 +117,8 @@ class Lease:
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_s / RENEWALS):
             try:
-                there, tag = self._object.look()
-                if there is not None and there.token != self.term.token:
-                    self._lost = replaced(self._root, self._job, there)
+                tag = self._look()
+                if self._next is not None:
                     return
                 if self._object.write(self.term.beating(), tag):
                     self.term = self.term.beating()

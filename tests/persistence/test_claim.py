@@ -158,6 +158,25 @@ def test_a_taken_over_lease_is_noticed_at_the_next_renewal(remote: ObjectStore) 
 
 
 @pytest.mark.services
+def test_a_taken_over_lease_is_noticed_when_it_is_next_checked(remote: ObjectStore) -> None:
+    first = lease(remote)
+    first.check()
+    second = lease(remote, takeover=True)
+    waited = threading.Event()
+    for _ in range(200):
+        try:
+            first.check()
+        except WriterExistsError:
+            break
+        waited.wait(0.02)
+    else:
+        raise AssertionError("it never looked")
+    first.release()
+    second.check()
+    second.release()
+
+
+@pytest.mark.services
 def test_a_lease_that_is_not_renewed_goes_stale_by_the_servers_clock(remote: ObjectStore) -> None:
     first = lease(remote)
     first._ended.set()  # it stops to renew, as if its machine were gone; its process is known to live here

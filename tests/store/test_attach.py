@@ -236,7 +236,7 @@ def test_a_function_is_killed_while_readers_ask(open_store: Any, attach: Any) ->
 
 
 def test_a_hung_function_is_routed_around_by_readers_too(open_store: Any, attach: Any) -> None:
-    store = open_store(functions=2, ping_deadline_s=0.3)
+    store = open_store(functions=2, ping_deadline_s=1)
     fill(store, range(1, 4))
     expected = store.request("clustering", round=2, k=2)
     store.flush()
