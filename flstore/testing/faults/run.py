@@ -8,6 +8,8 @@ root. Every answer is compared with the one computed from the original arrays. T
 lost, an answer was wrong, or a request failed that could have been answered.
 """
 
+# Longer than 300 lines because the workload, the faults and the judgement of one run are read together.
+
 from __future__ import annotations
 
 import argparse
@@ -198,8 +200,7 @@ class Run:
                 self.store.ingest(round, updates, metadata=rows)
                 self.store.ingest(round, {}, aggregate=aggregate)
                 break
-            except FLStoreError as error:
-                print("INGEST", round, repr(error)[:300], flush=True)
+            except FLStoreError:
                 self._try_to_flush()  # an earlier write failed: said once, kept, and tried again
         self.truth.ingested(round)
         self.outcome.updates += CLIENTS
