@@ -40,7 +40,7 @@ class Line:
         asyncio.run_coroutine_threadsafe(self._open(address), loop).result(REACH_TIMEOUT_S)
 
     async def _open(self, address: str) -> None:
-        self._rpc = ConnectionPool(limit=4, connection_args=self.connection_args, timeout=CONNECT_TIMEOUT_S)
+        self._rpc = ConnectionPool(limit=64, connection_args=self.connection_args, timeout=CONNECT_TIMEOUT_S)
         await self._rpc.start()
         self.scheduler = self._rpc(address)
 

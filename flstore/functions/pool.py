@@ -122,6 +122,7 @@ class FunctionPool:
         )
         self._welcoming: dict[str, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
+        self._listing: asyncio.Task[dict[str, Any]] | None = None
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
@@ -305,6 +306,17 @@ class FunctionPool:
                 sending.cancel()
 
     async def _workers(self) -> dict[str, Any]:
+        """What the scheduler says of its workers; who asks while it is being asked gets the same answer."""
+        if self._listing is None:
+            self._listing = asyncio.ensure_future(self._list_workers())
+            self._listing.add_done_callback(self._listed)
+        return await asyncio.shield(self._listing)
+
+    def _listed(self, listing: asyncio.Task[dict[str, Any]]) -> None:
+        self._listing = None
+        listing.cancelled() or listing.exception()  # it was raised to those who waited, if there are any left
+
+    async def _list_workers(self) -> dict[str, Any]:
         asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
         identity = await asyncio.wait_for(asked, SCHEDULER_S)
         workers: dict[str, Any] = identity["workers"]
@@ -403,7 +415,8 @@ class FunctionPool:
         while not self._closing and self.functions.get(function.number) is function:
             try:
                 sent = self._send(function.address, "ping", self.telling.message())
-                state = await asyncio.wait_for(sent, self._deadline_s)
+                left_s = function.heard_s + self._deadline_s - self.loop.time()
+                state = await asyncio.wait_for(sent, max(left_s, self._deadline_s / 4))
                 self.telling.heard(state)
                 if state["incarnation"] != function.incarnation:  # another process, or its lease ended
                     self._bury(function)
