@@ -92,7 +92,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     elif isinstance(event, Demand):
         drops = demand(state, event)
     elif isinstance(event, Deleted):
-        drops = delete(state, event)
+        drops += delete(state, event)
     actions = drops + _apply(state, _ask(policy, event, state), ingested)
     if isinstance(event, Requested):
         actions.append(reroute(state, event, counts))

@@ -195,7 +195,6 @@ class State:
             for client in chained.intersection(clients.tolist()):
                 bisect.insort(self._chains[job, client], round)
 
-
     def shorten_chains(self, job: int, round: int, clients: IntArray) -> None:
         """Note that these clients have no update in `round` any more."""
         for client in self._chained.get(job, set()).intersection(clients.tolist()):

@@ -67,7 +67,7 @@ class WantLedger:
         return list(self._rows.pop(owner, {}).items())
 
     def forget(self, moved: dict[Slot, IntArray]) -> None:
-        """Follow rows to their new numbers, by slot an array from old to new; -1 for those that do not exist any more."""
+        """Follow rows to their new numbers: by slot an array from old to new, -1 for what does not exist any more."""
         for owner, slots in list(self._rows.items()):
             for slot in moved.keys() & slots.keys():
                 rows = moved[slot][slots[slot]]
