@@ -124,7 +124,8 @@ class Moves:
             await go.wait()
         try:
             if isinstance(action, Drop):
-                await self._call(action, incarnation, "drop", keys)
+                settled = next(iter(self._loads), action.generation + 1) - 1  # loads are in the order of decisions
+                await self._call(action, incarnation, "drop", keys, settled=settled)
                 return
             failed = await self._load(action, incarnation, keys, at_hand, background=go is not None)
         except FunctionLostError:

@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from flstore import policies
+from flstore.deletion import confirm_drops
 from flstore.engine import EventLog, step
+from flstore.engine.removal import holding
 from flstore.errors import CapacityError, InvalidParameterError, PolicyError
 from flstore.functions import wire
 from flstore.moves import Moves
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
+from flstore.retention import Retention, check_retention
 from flstore.serving import Serving
 from flstore.sizing import DEFAULT_BYTES, function_memory
 from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
     Action,
+    Deleted,
     Drop,
     Event,
     FunctionJoined,
@@ -74,15 +78,18 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        retention: int | None = None,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
+        check_retention(retention)
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
         super().__init__(root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync)
+        self._retention = Retention(retention, self._catalogue, self._deletions) if retention is not None else None
         self._log = EventLog(self._header(), list(self._initial))
         try:
             self._pool = FunctionPool(
@@ -130,7 +137,9 @@ class FLStore(System):
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
-            function that does not answer for so long is routed around until it does; default 2 s).
+            function that does not answer for so long is routed around until it does; default 2 s), ``retention``
+            (rounds that are kept: once a newer one comes, older ones are deleted in the background, for good; the
+            aggregate that the oldest kept one started from stays. Default: all).
         """
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
@@ -243,7 +252,11 @@ class FLStore(System):
             self._handle(event, values)
 
     def _take_in(self, arrival: Any) -> Receipt:
+        if self._retention is not None:
+            self._retention.admit(arrival)
         receipt = super()._take_in(arrival)
+        if self._retention is not None:
+            self._retention.start()
         with self._lock:
             largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
         too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
@@ -258,10 +271,12 @@ class FLStore(System):
 
     def _function_joined(self, function: Function, held: list[Any]) -> None:
         holds = []
-        for values, size_bytes, _ in held:
-            part = self._catalogue.key_sets([wire.key_of(values)])[0]
-            holds.append((part, np.array([size_bytes], dtype=np.int64)))
-        self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
+        with self._lock:
+            for values, size_bytes, generation in held:
+                part = self._catalogue.key_sets([wire.key_of(values)])[0]
+                current = generation > self._state.since(part)[0]  # else another object of that name was deleted
+                holds.append((part, np.array([size_bytes if current else 0], dtype=np.int64)))
+            self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
 
     def _function_lost(self, function: Function) -> None:
         if not self._closed:
@@ -273,6 +288,20 @@ class FLStore(System):
             self._handle(event)
         except PolicyError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+
+    def _forget(self, event: Deleted) -> list[Drop]:
+        with self._lock:
+            drops = holding(self._state, event.keys)
+            try:
+                self._handle(event)
+            except PolicyError as error:  # the objects are gone all the same, and must leave the functions
+                for drop in drops:
+                    self._move(drop, {}, None)
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        return drops
+
+    def _await_dropped(self, drops: list[Drop]) -> None:
+        self._pool.sync(confirm_drops(self._pool, self._catalogue, drops))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -317,8 +346,8 @@ class FLStore(System):
         return self._log
 
     def flush(self) -> None:
-        """Wait until all that was ingested is durable and all loads that were decided are done."""
-        super().flush()
+        """Wait until all that was ingested is durable, what is too old is deleted, and decided loads are done."""
+        self._finish(super().flush, *([self._retention.flush] if self._retention is not None else []))
         self._moves.wait(stop=lambda: self._closed)
 
     def inventory(self) -> dict[str, list[Key]]:

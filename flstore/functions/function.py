@@ -169,9 +169,9 @@ class CacheFunction(WorkerPlugin):
         results = await asyncio.gather(*(one(key) for key in wanted))
         return {"failed": wire.pack([r for r in results if r is not None])}
 
-    async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
+    async def _drop(self, keys: Any, generation: int, incarnation: str, settled: int = -1) -> dict[str, Any]:
         self._check(incarnation)
-        await self.memory.drop([wire.key_of(values) for values in wire.unpack(keys)], generation)
+        await self.memory.drop([wire.key_of(values) for values in wire.unpack(keys)], generation, settled)
         return {}
 
     async def _get(self, keys: Any) -> dict[str, Any]:

@@ -114,16 +114,22 @@ class FunctionMemory:
                     self.used_bytes -= entry.size_bytes
             self._room.notify_all()
 
-    async def drop(self, keys: Iterable[Key], generation: int) -> None:
-        """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive."""
+    async def drop(self, keys: Iterable[Key], generation: int, settled: int = -1) -> None:
+        """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive.
+
+        No load up to generation `settled` is on its way any more, so nothing need be remembered of those.
+        """
         async with self._room:
             for key in keys:
-                self.tombstones[key] = max(generation, self.tombstones.get(key, -1))
+                self.tombstones[key] = max(generation, self.tombstones.pop(key, -1))
                 entry = self.entries.get(key)
                 if entry is not None and entry.generation <= generation:
                     self._remove(entry)
-            while len(self.tombstones) > 100_000:
-                del self.tombstones[next(iter(self.tombstones))]
+            while self.tombstones:
+                key, dropped = next(iter(self.tombstones.items()))
+                if dropped > settled and len(self.tombstones) <= 100_000:
+                    break
+                del self.tombstones[key]
             self._room.notify_all()
 
     def _remove(self, entry: Entry) -> None:
