@@ -15,6 +15,7 @@ from flstore.catalogue import Catalogue
 from flstore.errors import FunctionLostError, InvalidParameterError, UnknownNameError
 from flstore.functions import wire
 from flstore.persistence import ObjectStore, Removed, Writer, remove
+from flstore.persistence.layout import round_path
 from flstore.persistence.removal import wanted
 from flstore.persistence.waiting import Doomed
 from flstore.types import NO_CLIENT, Deleted, Drop, KeySet, Kind
@@ -131,7 +132,7 @@ class Deletions:
         if doomed.client is not None and not known and not self._is_stored(doomed.client):
             catalogue.rounds_of(doomed.client)  # raises, naming those that exist
         for r in sorted(frozenset(doomed.rounds or ()) - {r for keys in known for r, _ in keys.by_round()}):
-            if r not in objects.rounds(doomed.job):
+            if not objects.files(round_path(doomed.job, r)):
                 catalogue.clients(r)  # raises, naming those that exist
 
     def _is_stored(self, client: str) -> bool:

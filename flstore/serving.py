@@ -241,7 +241,8 @@ class Serving:
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
-        return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
+        known = zip(self._catalogue.keys(part), self._state.since(part).tolist(), strict=True)
+        return [[wire.key_values(key), self._catalogue.size(key), peer, since] for key, since in known]
 
 
 def _involved(run: Run) -> set[int]:

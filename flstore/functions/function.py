@@ -213,9 +213,9 @@ class CacheFunction(WorkerPlugin):
         to_fetch: list[tuple[Key, int, str | None]] = []
         absent = []
         size = 0
-        for values, size_bytes, peer in order["objects"]:
+        for values, size_bytes, peer, since in order["objects"]:
             key = wire.key_of(values)
-            entry = self.memory.pin(key)
+            entry = self.memory.pin(key, since)
             if entry is not None:
                 found.pinned.append(entry)
                 found.data[key] = entry.value

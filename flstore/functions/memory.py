@@ -98,11 +98,15 @@ class FunctionMemory:
             and self.used_bytes - freed + self.scratch_bytes + size_bytes <= self.memory_bytes
         )
 
-    def pin(self, key: Key) -> Entry | None:
-        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here."""
+    def pin(self, key: Key, since: int = -1) -> Entry | None:
+        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here.
+
+        What was loaded up to generation `since` is another object of that name, and was deleted.
+        """
         entry = self.entries.get(key)
-        if entry is not None:
-            entry.pins += 1
+        if entry is None or entry.generation <= since:
+            return None
+        entry.pins += 1
         return entry
 
     async def unpin(self, entries: Iterable[Entry]) -> None:

@@ -220,7 +220,7 @@ def test_a_write_that_failed_does_not_come_back(tmp_path: Path) -> None:
     with FLStore.local(1, memory="64MiB", root=url, storage_options=plan.storage_options) as store:
         fill(store, range(1, 3))
         store.flush()
-        with plan.stage(Fault("fail", "write")):
+        with plan.stage(Fault("fail", "write", match="*round=00000003*")):
             receipt = store.ingest(3, make_round(3))
             for write in receipt._writes:
                 assert write.exception(60) is not None
