@@ -86,7 +86,8 @@ def remove(
     """Remove every stored copy of a client's data, of some rounds, or of a whole job.
 
     What is not there is passed over, so a call that failed may be repeated. Nothing may write to the job meanwhile, and
-    stores that are open on it have to be opened again: they still hold copies in memory.
+    stores that are open on it have to be opened again, because they still hold copies in memory: with an open store,
+    use its ``delete`` instead.
 
     What a client contributed to an aggregate stays in it, as does what the metadata of others and of the server say. A
     bucket that keeps versions keeps the old ones.
