@@ -161,7 +161,8 @@ class Moves:
             await go.wait()
         try:
             if isinstance(action, Drop):
-                await self._call(action, incarnation, "drop", keys)
+                settled = next(iter(self._loads), action.generation + 1) - 1  # loads are in the order of decisions
+                await self._call(action, incarnation, "drop", keys, settled=settled)
                 return
             wanted = keys
             if origin is not None:

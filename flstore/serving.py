@@ -305,8 +305,9 @@ class Serving:
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
-        sizes = View(self._state).size(part).tolist()
-        return [[wire.key_values(key), n, peer] for key, n in zip(self._catalogue.keys(part), sizes, strict=True)]
+        sizes, since = View(self._state).size(part).tolist(), self._state.since(part).tolist()
+        known = zip(self._catalogue.keys(part), sizes, since, strict=True)
+        return [[wire.key_values(key), size, peer, born] for key, size, born in known]
 
 
 def _involved(run: Run) -> set[int]:

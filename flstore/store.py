@@ -16,8 +16,10 @@ import numpy as np
 
 from flstore import policies
 from flstore.codec import checksum_of
+from flstore.deletion import confirm_drops
 from flstore.elasticity import Elasticity
 from flstore.engine import EventLog, step
+from flstore.engine.removal import holding
 from flstore.errors import (
     CapacityError,
     CorruptObjectError,
@@ -34,12 +36,14 @@ from flstore.persistence import Verification
 from flstore.persistence.values import take
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
+from flstore.retention import Retention, check_retention
 from flstore.serving import Serving
 from flstore.sizing import FunctionSize, function_size
 from flstore.status import Status, function_statuses
 from flstore.system import System
 from flstore.types import (
     Action,
+    Deleted,
     Drop,
     Event,
     FunctionJoined,
@@ -96,9 +100,11 @@ class FLStore(System):
         takeover: bool = False,
         lease_s: float = 60.0,
         max_in_flight: int = 1000,
+        retention: int | None = None,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
+        check_retention(retention)
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
         if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
@@ -116,6 +122,7 @@ class FLStore(System):
         except BaseException:
             self._writing.end()
             raise
+        self._retention = Retention(retention, self._catalogue, self._deletions) if retention is not None else None
         self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
         try:
@@ -187,7 +194,8 @@ class FLStore(System):
             of what is in memory on as many other functions, so that a lost function costs no data in memory, and
             requests spread; default 0), ``takeover`` (become the writer of this job even if another process is; that
             one is told when it next ingests), ``max_in_flight`` (requests that may be open at a time, the others wait;
-            default 1000).
+            default 1000), ``retention`` (rounds that are kept: once a newer one comes, older ones are deleted in the
+            background, for good; the aggregate that the oldest kept one started from stays. Default: all).
 
         Raises
         ------
@@ -368,9 +376,13 @@ class FLStore(System):
         self._writing.check()
 
     def _take_in(self, arrival: Any) -> Receipt:
+        if self._retention is not None:
+            self._retention.admit(arrival)
         with self._writing.taking_in(arrival) as noted:
             receipt = super()._take_in(arrival)
             noted.writes = receipt._writes
+        if self._retention is not None:
+            self._retention.start()
         return receipt
 
     def _check_sizes(self, sizes: Mapping[Key, int]) -> None:
@@ -386,10 +398,12 @@ class FLStore(System):
 
     def _function_joined(self, function: Function, held: list[Any]) -> None:
         holds = []
-        for values, size_bytes, _ in held:
-            part = self._catalogue.key_sets([wire.key_of(values)])[0]
-            holds.append((part, np.array([size_bytes], dtype=np.int64)))
-        self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
+        with self._lock:
+            for values, size_bytes, generation in held:
+                part = self._catalogue.key_sets([wire.key_of(values)])[0]
+                current = generation > self._state.since(part)[0]  # else another object of that name was deleted
+                holds.append((part, np.array([size_bytes if current else 0], dtype=np.int64)))
+            self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
 
     def _function_lost(self, function: Function) -> None:
         if not self._closed:
@@ -419,6 +433,20 @@ class FLStore(System):
         if self._closed:
             raise error
         return self._healing.value_now(key, error)
+
+    def _forget(self, event: Deleted) -> list[Drop]:
+        with self._lock:
+            drops = holding(self._state, event.keys)
+            try:
+                self._handle(event)
+            except PolicyError as error:  # the objects are gone all the same, and must leave the functions
+                for drop in drops:
+                    self._move(drop, {}, None)
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        return drops
+
+    def _await_dropped(self, drops: list[Drop]) -> None:
+        self._pool.sync(confirm_drops(self._pool, self._catalogue, drops))
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -476,8 +504,8 @@ class FLStore(System):
         return self._log
 
     def flush(self) -> None:
-        """Wait until all that was ingested is durable and all loads that were decided are done."""
-        super().flush()
+        """Wait until all that was ingested is durable, what is too old is deleted, and decided loads are done."""
+        self._finish(super().flush, *([self._retention.flush] if self._retention is not None else []))
         self._moves.wait(stop=lambda: self._closed)
 
     def scale(self, functions: int) -> None:

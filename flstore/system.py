@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -21,16 +21,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.codec import checksum_of
+from flstore.deletion import Deletions
 from flstore.engine import State, Tracker
+from flstore.engine.removal import delete
 from flstore.errors import InvalidParameterError, RequestTimeoutError, StoreClosedError, UpdateNotFoundError
 from flstore.gate import Gate
 from flstore.ingest import Arrival, Plan, Stored, check, encode
 from flstore.intake import Intake
-from flstore.persistence import ObjectStore, Writer
+from flstore.persistence import ObjectStore, Removed, Writer
 from flstore.persistence.layout import encode_id
 from flstore.persistence.values import take
 from flstore.results import Question, Receipt, Result
-from flstore.types import Ingested, Key, Kind
+from flstore.types import Deleted, Drop, Ingested, Key, Kind
 from flstore.workloads.base import Scope, Workload
 
 if TYPE_CHECKING:
@@ -92,6 +94,10 @@ class System(ABC):
         self._feeders: list[Any] = []
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
+        self._deletions = Deletions(
+            self._catalogue, self._objects, self._writer, self._rows, self._signatures, self._ingest_lock,
+            tell=self._forget, confirm=self._await_dropped, settle=lambda: self._intake.settle(),
+        )  # fmt: skip
         self._closed = False
 
     def _claim(self) -> None:
@@ -296,6 +302,74 @@ class System(ABC):
     def add_feeder(self, feeder: Any) -> None:
         """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it."""
         self._feeders.append(feeder)
+
+    # --- data gone --------------------------------------------------------------------------------------------------
+
+    def delete(
+        self,
+        *,
+        client: str | None = None,
+        rounds: Iterable[int] | None = None,
+        job: str | None = None,
+        progress: bool = True,
+    ) -> Removed:
+        """Remove every copy of a client's data, of some rounds or of a job: from memory and from the persistent store.
+
+        Give exactly one of the three. What is observed and not yet ingested is ingested first, and ingests wait
+        meanwhile. A cache function that does not answer drops its copies before it is used again. Requests that are
+        under way end as usual or with ``UpdateNotFoundError``, as all later ones do.
+
+        What stays: the aggregates that a client contributed to (delete their rounds to be rid of those), what other
+        clients' and the server's metadata say, the client's id in the records of requests, and the old versions of a
+        bucket that keeps versions. What a client sends afterwards is ingested like that of any other.
+
+        Parameters
+        ----------
+        client : str, optional
+            All updates and metadata of this client.
+        rounds : iterable of int, optional
+            These rounds: updates, aggregates and metadata.
+        job : str, optional
+            All of this job, or of another one of this root that no store is open on.
+        progress : bool, default True
+            Show a progress bar in a terminal or notebook.
+
+        Returns
+        -------
+        Removed
+            What was removed; shows itself in a notebook.
+
+        Raises
+        ------
+        InvalidParameterError
+            Not exactly one of the three, or something that is no round.
+        UpdateNotFoundError, UnknownNameError
+            There is no such client, round or job; the nearest is named. Nothing was removed.
+        StoreError
+            Memory has forgotten it, the persistent store may still have some of it. May be repeated.
+        CorruptObjectError
+            Metadata is damaged, so that a client cannot be taken out of it; says how to go on. All else was removed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from flstore import FLStore
+        >>> with FLStore.local(functions=1, root="memory://deletion") as store:
+        ...     receipt = store.ingest(1, {"7": {"w": np.ones(3)}, "8": {"w": np.zeros(3)}})
+        ...     removed = store.delete(client="7")
+        ...     removed.updates, removed.metadata_rows, store.clients()
+        (1, 1, ['8'])
+        """
+        self._check_open()
+        self._finish(*(feeder.flush for feeder in self._feeders))
+        return self._deletions.delete(client, rounds, job, progress)
+
+    def _forget(self, event: Deleted) -> list[Drop]:
+        """Note that objects do not exist any more; what cache functions were told because of that."""
+        return delete(self._state, event)
+
+    def _await_dropped(self, drops: list[Drop]) -> None:  # noqa: B027 (a system without functions waits for none)
+        """Wait until cache functions have dropped what they were told to."""
 
     # --- data out ---------------------------------------------------------------------------------------------------
 

@@ -211,7 +211,10 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class FunctionJoined:
-    """A cache function can be used; `holds` is what it already has (key sets with their sizes)."""
+    """A cache function can be used; `holds` is what it already has (key sets with their sizes).
+
+    The size is 0 where it has an object that was deleted, and another one was ingested under its name: never kept.
+    """
 
     function: int
     capacity_bytes: int
@@ -242,7 +245,19 @@ class Demand:
     copies: int
 
 
-Event: TypeAlias = Ingested | Requested | Loaded | LoadFailed | FunctionJoined | FunctionLost | FunctionLeaving | Demand
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Objects that do not exist any more: their client left, or their rounds are not kept. One decision about all.
+
+    What is ingested under the same name later is another object.
+    """
+
+    keys: tuple[KeySet, ...]
+
+
+Event: TypeAlias = (
+    Ingested | Requested | Loaded | LoadFailed | FunctionJoined | FunctionLost | FunctionLeaving | Demand | Deleted
+)
 
 
 # --- wants: what a policy may say -----------------------------------------------------------------------------------

@@ -50,7 +50,8 @@ class ObjStoreAgg(System):
 
     def refresh(self) -> None:
         """List the persistent store again: another process may have written to it."""
-        self._catalogue.read(self._objects)
+        with self._ingest_lock:  # what is being deleted must not be found again
+            self._catalogue.read(self._objects)
 
     def _needs(self, workload: Workload, scope: Scope) -> list[Key]:
         try:

@@ -27,6 +27,7 @@ def _sheet(removed: Removed) -> Sheet:
         ("aggregates", f"{removed.aggregates:,}"),
         ("metadata rows", f"{removed.metadata_rows:,}"),
         ("temporaries", f"{removed.temporaries:,}"),
+        ("copies in memory", f"{removed.memory_copies:,}"),
         ("size", size(removed.size_bytes)),
         ("rounds", ranges(removed.rounds)),
         ("clients", some(removed.clients)),

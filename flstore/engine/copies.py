@@ -162,7 +162,7 @@ def demand(state: State, event: Demand) -> list[Action]:
                 part = rows[layer.function[rows] == f]
                 actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
                 _clear(state, table, layer, part, copy=True)
-        if table.copies and state.copies_wanted(slot):
+        if (table.copies and state.copies_wanted(slot)) or any(f.leaving for f in state.functions.values()):
             state.short[slot] = None  # a row may have had its one copy in a layer that went
             state.may_fit = True
         _tidy(state, slot, table)

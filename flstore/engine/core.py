@@ -13,6 +13,7 @@ import numpy as np
 
 from flstore.engine.changes import forget, join, lose, refresh, revive
 from flstore.engine.copies import demand, leave, subset
+from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
 from flstore.engine.state import State, View
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
@@ -21,6 +22,7 @@ from flstore.errors import PolicyError
 from flstore.types import (
     Action,
     Counts,
+    Deleted,
     Demand,
     Event,
     FunctionJoined,
@@ -89,6 +91,8 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         leave(state, event)
     elif isinstance(event, Demand):
         drops = demand(state, event)
+    elif isinstance(event, Deleted):
+        drops += delete(state, event)
     actions = drops + _apply(state, _ask(policy, event, state), ingested)
     if isinstance(event, Requested):
         actions.append(reroute(state, event, counts))

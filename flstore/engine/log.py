@@ -21,6 +21,7 @@ from flstore.engine.state import State
 from flstore.errors import InvalidParameterError
 from flstore.types import (
     Action,
+    Deleted,
     Demand,
     Drop,
     Event,
@@ -201,6 +202,8 @@ def _event_values(event: Event) -> list[Any]:
             return ["leaving", function]
         case Demand(keys, copies):
             return ["demand", keys.canonical(), copies]
+        case Deleted(key_sets):
+            return ["deleted", [k.canonical() for k in key_sets]]
     raise TypeError(f"not an event: {event!r}")
 
 
@@ -226,6 +229,8 @@ def _event(values: list[Any]) -> Event:
             return FunctionLeaving(*rest)
         case "demand":
             return Demand(_key_set(rest[0]), rest[1])
+        case "deleted":
+            return Deleted(tuple(_key_set(k) for k in rest[0]))
     raise ValueError(f"unknown event {name!r}")
 
 

@@ -104,6 +104,14 @@ class State:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
+    def since(self, keys: KeySet) -> IntArray:
+        """The last load that was decided before each object came to exist; 0 for what does not exist."""
+        parts = [
+            np.where(rows >= 0, table.since[rows], 0) if table is not None else np.zeros(len(rows), dtype=np.int64)
+            for _, table, _, rows in self.resolve(keys)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
     def copies_wanted(self, slot: Slot) -> int:
         """How many functions beside the primary shall hold what is held of this slot."""
         return self.replicas + self.hot.get(slot, 0) if self.hot else self.replicas
@@ -137,8 +145,9 @@ class State:
             who = np.array([client], dtype=np.int64)
             tables = self.tables.get((job, Kind.UPDATE), {})
             chain = [r for r in self.rounds.get((job, Kind.UPDATE), []) if tables[r].rows(who)[0] >= 0]
-            self._chains[job, client] = chain
-            self._chained.setdefault(job, set()).add(client)
+            if chain:
+                self._chains[job, client] = chain
+                self._chained.setdefault(job, set()).add(client)
         return chain
 
     def holdings(self) -> dict[int, dict[Slot, IntArray]]:
@@ -168,7 +177,7 @@ class State:
         rows = table.rows(clients)
         new = rows < 0
         if new.any():
-            table.add(clients[new], sizes[new])
+            table.add(clients[new], sizes[new], self.generation)
             if slot[1] is Kind.UPDATE:
                 self._extend_chains(slot[0], slot[2], clients[new])
         known = rows[~new]
@@ -185,6 +194,15 @@ class State:
         if chained:
             for client in chained.intersection(clients.tolist()):
                 bisect.insort(self._chains[job, client], round)
+
+    def shorten_chains(self, job: int, round: int, clients: IntArray) -> None:
+        """Note that these clients have no update in `round` any more."""
+        for client in self._chained.get(job, set()).intersection(clients.tolist()):
+            chain = self._chains[job, client]
+            chain.remove(round)
+            if not chain:
+                del self._chains[job, client]
+                self._chained[job].discard(client)
 
 
 class View:

@@ -36,6 +36,10 @@ class Layer:
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
 
+    def keep(self, stays: NDArray[np.bool_]) -> None:
+        """Only these rows."""
+        self.function, self.generation, self.ready = self.function[stays], self.generation[stays], self.ready[stays]
+
 
 class RoundTable:
     """Rows in order of arrival, looked up through a sorted copy of the client column.
@@ -58,14 +62,17 @@ class RoundTable:
         The number of the load that put it there.
     ready : ndarray of bool, shape (n,)
         Whether that load is done.
+    since : ndarray of int64, shape (n,)
+        The number of the last load that was decided before the object came to exist: what an earlier load brought
+        was another object of that name.
     copies : list of Layer
         Further functions that hold it, never the same one twice; a row may have a copy in the second layer and none in
         the first. A row that `function` does not place has no copies.
     """
 
     __slots__ = (
-        "_order", "_sorted", "by_client", "clients", "copies", "function", "generation", "priority", "ready", "sizes",
-        "wants",
+        "_order", "_sorted", "by_client", "clients", "copies", "function", "generation", "priority", "ready", "since",
+        "sizes", "wants",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,6 +84,7 @@ class RoundTable:
         self.function: IntArray = np.empty(0, dtype=np.int64)
         self.generation: IntArray = np.empty(0, dtype=np.int64)
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        self.since: IntArray = np.empty(0, dtype=np.int64)
         self.copies: list[Layer] = []
         self._order: IntArray | None = None
         self._sorted: IntArray = self.clients
@@ -117,7 +125,7 @@ class RoundTable:
         place = np.minimum(self._sorted.searchsorted(clients), n - 1)
         return np.where(self._sorted[place] == clients, self._order[place], -1)
 
-    def add(self, clients: IntArray, sizes: IntArray) -> None:
+    def add(self, clients: IntArray, sizes: IntArray, since: int = 0) -> None:
         """Append new rows, held nowhere. The caller has made sure that they are new."""
         n = len(clients)
         self.clients = np.concatenate([self.clients, clients])
@@ -128,6 +136,19 @@ class RoundTable:
         self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
+        self.since = np.concatenate([self.since, np.full(n, since, dtype=np.int64)])
         for layer in self.copies:
             layer.extend(n)
         self._order = None
+
+    def remove(self, rows: IntArray) -> IntArray:
+        """Take rows out; the new number of each old row, -1 for those that went. Arrays handed out stay as they are."""
+        stays = np.ones(len(self.clients), dtype=np.bool_)
+        stays[rows] = False
+        for name in ("clients", "sizes", "wants", "priority", "by_client", "function", "generation", "ready", "since"):
+            setattr(self, name, getattr(self, name)[stays])
+        for layer in self.copies:
+            layer.keep(stays)
+        self._order = None
+        moved: IntArray = np.where(stays, np.cumsum(stays) - 1, -1)
+        return moved

@@ -66,6 +66,17 @@ class WantLedger:
         """Forget `owner`; return all that it wanted."""
         return list(self._rows.pop(owner, {}).items())
 
+    def forget(self, moved: dict[Slot, IntArray]) -> None:
+        """Follow rows to their new numbers: by slot an array from old to new, -1 for what does not exist any more."""
+        for owner, slots in list(self._rows.items()):
+            for slot in moved.keys() & slots.keys():
+                rows = moved[slot][slots[slot]]
+                slots[slot] = rows[rows >= 0]
+                if not len(slots[slot]):
+                    del slots[slot]
+            if not slots:
+                del self._rows[owner]
+
     def owners(self) -> list[Hashable]:
         """Everybody who wants something."""
         return list(self._rows)

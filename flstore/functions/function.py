@@ -210,10 +210,10 @@ class CacheFunction(Desk, WorkerPlugin):
                 await self._enter(key, *found, generation, incarnation)
         return {"absent": wire.pack(absent)}
 
-    async def _drop(self, keys: Any, generation: int, incarnation: str) -> dict[str, Any]:
+    async def _drop(self, keys: Any, generation: int, incarnation: str, settled: int = -1) -> dict[str, Any]:
         self._check(incarnation)
         meant = [wire.key_of(values) for values in wire.unpack(keys)]
-        await self.memory.drop(meant, generation, valid=lambda: incarnation == self.incarnation)
+        await self.memory.drop(meant, generation, settled, valid=lambda: incarnation == self.incarnation)
         return {}
 
     async def _get(self, keys: Any) -> dict[str, Any]:
@@ -255,9 +255,9 @@ class CacheFunction(Desk, WorkerPlugin):
         to_fetch: list[tuple[Key, int, str | None]] = []
         absent = []
         size = 0
-        for values, size_bytes, peer in order["objects"]:
+        for values, size_bytes, peer, since in order["objects"]:
             key = wire.key_of(values)
-            entry = self.memory.pin(key)
+            entry = self.memory.pin(key, since)
             if entry is not None:
                 found.pinned.append(entry)
                 found.data[key] = entry.value

@@ -99,11 +99,15 @@ class FunctionMemory:
             and self.used_bytes - freed + self.scratch_bytes + size_bytes <= self.memory_bytes
         )
 
-    def pin(self, key: Key) -> Entry | None:
-        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here."""
+    def pin(self, key: Key, since: int = -1) -> Entry | None:
+        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here.
+
+        What was loaded up to generation `since` is another object of that name, and was deleted.
+        """
         entry = self.entries.get(key)
-        if entry is not None:
-            entry.pins += 1
+        if entry is None or entry.generation <= since:
+            return None
+        entry.pins += 1
         return entry
 
     async def unpin(self, entries: Iterable[Entry]) -> None:
@@ -115,16 +119,24 @@ class FunctionMemory:
                     self.used_bytes -= entry.size_bytes
             self._room.notify_all()
 
-    async def drop(self, keys: Iterable[Key], generation: int, valid: Callable[[], bool] = lambda: True) -> None:
-        """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive."""
+    async def drop(
+        self, keys: Iterable[Key], generation: int, settled: int = -1, valid: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Forget objects that were loaded up to `generation`, and refuse such loads that still arrive.
+
+        No load up to generation `settled` is on its way any more, so nothing need be remembered of those.
+        """
         async with self._room:
             for key in keys if valid() else ():
-                self.tombstones[key] = max(generation, self.tombstones.get(key, -1))
+                self.tombstones[key] = max(generation, self.tombstones.pop(key, -1))
                 entry = self.entries.get(key)
                 if entry is not None and entry.generation <= generation:
                     self._remove(entry)
-            while len(self.tombstones) > 100_000:
-                self.tombstones.popitem(last=False)
+            while self.tombstones:
+                key, dropped = next(iter(self.tombstones.items()))
+                if dropped > settled and len(self.tombstones) <= 100_000:
+                    break
+                del self.tombstones[key]
             self._room.notify_all()
 
     async def clear(self) -> None:

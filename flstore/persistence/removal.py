@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ class Removed:
         Rounds in which something was removed, ascending.
     clients : tuple of str
         Clients whose updates or metadata were removed, sorted.
+    memory_copies : int
+        Copies that cache functions held and were told to drop (0 for a removal from the persistent store alone).
     """
 
     job: str
@@ -47,6 +49,7 @@ class Removed:
     size_bytes: int = 0
     rounds: tuple[int, ...] = ()
     clients: tuple[str, ...] = ()
+    memory_copies: int = 0
 
     def __repr__(self) -> str:
         from flstore.display.removal import text
@@ -77,12 +80,14 @@ def remove(
     *,
     client: str | None = None,
     rounds: Iterable[int] | None = None,
+    keep_aggregates: Collection[int] = (),
     progress: bool = True,
 ) -> Removed:
     """Remove every stored copy of a client's data, of some rounds, or of a whole job.
 
     What is not there is passed over, so a call that failed may be repeated. Nothing may write to the job meanwhile, and
-    stores that are open on it have to be opened again: they still hold copies in memory.
+    stores that are open on it have to be opened again, because they still hold copies in memory: with an open store,
+    use its ``delete`` instead.
 
     What a client contributed to an aggregate stays in it, as does what the metadata of others and of the server say. A
     bucket that keeps versions keeps the old ones.
@@ -97,6 +102,8 @@ def remove(
         Remove the updates and metadata of this client, in all rounds.
     rounds : iterable of int, optional
         Remove these rounds: updates, aggregates and metadata. Without `client` and `rounds`, all of the job.
+    keep_aggregates : collection of int, optional
+        Rounds among these whose aggregates stay.
     progress : bool, default True
         Show a progress bar in a terminal or notebook.
 
@@ -117,9 +124,9 @@ def remove(
     >>> remove(objects, "demo", client="7").metadata_rows, list(objects.get_metadata("demo", 1)[0])
     (1, ['8'])
     """
-    wanted = _wanted(job, client, rounds)
-    there = [r for r in objects.rounds(job) if wanted is None or r in wanted]
-    shares = concurrently(lambda r: _remove_round(objects, job, r, client), there, _THREADS)
+    chosen = wanted(job, client, rounds)
+    there = [r for r in objects.rounds(job) if chosen is None or r in chosen]
+    shares = concurrently(lambda r: _remove_round(objects, job, r, client, r in keep_aggregates), there, _THREADS)
     bar = progress_bar(shares, total=len(there), what="remove", unit="round", show=progress)
     removed = list(bar)
     if damaged := [share.round for share in removed if share.damaged]:
@@ -130,7 +137,8 @@ def remove(
     return _sum(job, removed)
 
 
-def _wanted(job: str, client: str | None, rounds: Iterable[int] | None) -> set[int] | None:
+def wanted(job: str, client: str | None, rounds: Iterable[int] | None) -> set[int] | None:
+    """The rounds that :func:`remove` looks at, None for all; raises for what it would refuse."""
     layout.job_path(job)
     if client is not None:
         layout.encode_id("client", client)
@@ -140,17 +148,17 @@ def _wanted(job: str, client: str | None, rounds: Iterable[int] | None) -> set[i
         return None
     if not isinstance(rounds, Iterable) or isinstance(rounds, str):
         raise InvalidParameterError(f"rounds is a list of rounds, not {rounds!r}; write rounds=[{rounds}]")
-    wanted = list(rounds)
-    for r in wanted:
+    chosen = list(rounds)
+    for r in chosen:
         layout.round_path(job, r)
-    return {operator.index(r) for r in wanted}
+    return {operator.index(r) for r in chosen}
 
 
-def _remove_round(objects: ObjectStore, job: str, round: int, client: str | None) -> _Share:
+def _remove_round(objects: ObjectStore, job: str, round: int, client: str | None, keep_aggregate: bool) -> _Share:
     if client is None:
         clients, aggregate, _ = objects.contents(job, round)
         keys = [Key(job, Kind.UPDATE, round, each) for each in clients]
-        keys += [] if aggregate is None else [Key(job, Kind.AGGREGATE, round)]
+        keys += [] if aggregate is None or keep_aggregate else [Key(job, Kind.AGGREGATE, round)]
     else:
         keys = [Key(job, Kind.UPDATE, round, client)]
     deleted = objects.delete(keys)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from flstore.persistence.metadata import RoundMetadata
 from flstore.tensors import Buffer, as_bytes
-from flstore.types import Key
+from flstore.types import Key, Kind
 
 
 @dataclass(slots=True)
@@ -35,6 +36,40 @@ class WaitingMetadata:
     futures: list[Future[None]] = field(default_factory=list)
     error: BaseException | None = None
     told: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """What is to be deleted from a job: of one client, in some rounds, or all of it."""
+
+    job: str
+    client: str | None = None
+    rounds: Collection[int] | None = None
+    keep_aggregates: Collection[int] = ()
+
+    def has(self, key: Key) -> bool:
+        """Whether an object goes."""
+        if key.kind is Kind.AGGREGATE and (self.client is not None or key.round in self.keep_aggregates):
+            return False
+        return self.concerns((key.job, key.round)) and self.client in (None, key.client)
+
+    def concerns(self, document: tuple[str, int]) -> bool:
+        """Whether a metadata document (job, round) goes, or something of it."""
+        return document[0] == self.job and (self.rounds is None or document[1] in self.rounds)
+
+    def among(
+        self, updates: Mapping[Key, WaitingUpdate], documents: Mapping[tuple[str, int], WaitingMetadata]
+    ) -> list[WaitingUpdate | WaitingMetadata]:
+        """What of that waits."""
+        found: list[WaitingUpdate | WaitingMetadata] = [w for key, w in updates.items() if self.has(key)]
+        return found + [d for name, d in documents.items() if self.concerns(name)]
+
+    def strike(self, document: WaitingMetadata) -> bool:
+        """Take out of a document what goes; whether nothing is left."""
+        if self.client is None:
+            return True
+        document.content.rows.pop(self.client, None)
+        return not (document.content.rows or document.content.server)
 
 
 def new_future() -> Future[Any]:

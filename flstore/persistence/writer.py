@@ -4,6 +4,8 @@ The process that ingests keeps each encoded update here until its object is stor
 only copy. A write that fails for good stays in the buffer too: it is reported, and can be tried again.
 """
 
+# Longer than 300 lines because what waits, fails and is given up shares one lock.
+
 from __future__ import annotations
 
 import logging
@@ -21,7 +23,7 @@ from flstore.codec import checksum_of
 from flstore.errors import CorruptObjectError, InvalidParameterError, StoreClosedError, StoreError, UpdateExistsError
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.objects import ObjectStore
-from flstore.persistence.waiting import WaitingMetadata, WaitingUpdate, new_future
+from flstore.persistence.waiting import Doomed, WaitingMetadata, WaitingUpdate, new_future
 from flstore.tensors import Buffer
 from flstore.types import Key
 
@@ -163,6 +165,18 @@ class Writer:
                     futures.append(document.futures[-1])
                     self._start(self._rounds, self._write_metadata, name)
         return futures
+
+    def give_up(self, doomed: Doomed) -> None:
+        """Wait for writes of what is to be deleted, and let go of those that failed: they will not be tried again."""
+        with self._changed:
+            while any(w.error is None for w in doomed.among(self._pending, self._documents)):
+                self._changed.wait()
+            for key in filter(doomed.has, list(self._pending)):
+                self._bytes -= self._pending.pop(key).size_bytes
+            for name in filter(doomed.concerns, list(self._documents)):
+                if doomed.strike(self._documents[name]):
+                    del self._documents[name]
+            self._changed.notify_all()
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until nothing is being written; StoreError when a write failed, or after `timeout` seconds."""

@@ -99,8 +99,8 @@ class Policy(ABC):
         Parameters
         ----------
         event : Event
-            ``Ingested``, ``Requested``, ``LoadFailed``, ``FunctionJoined`` or ``FunctionLost``; already part of the
-            view.
+            Any but ``Loaded``; already part of the view. After ``Deleted``, objects do not exist and nobody wants them:
+            a policy that remembers some must forget them, and never want them again unless they are ingested anew.
         view : View
             What exists and what is held.
 

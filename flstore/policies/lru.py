@@ -7,7 +7,7 @@ from typing import ClassVar, TypeAlias
 
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
-from flstore.types import Event, Ingested, KeySet, Kind, Requested, Unwant, Want
+from flstore.types import Deleted, Event, Ingested, KeySet, Kind, Requested, Unwant, Want
 
 _Address: TypeAlias = tuple[int, Kind, int, int]
 FILLS = ("write-around", "write-allocate")
@@ -39,6 +39,10 @@ class LRU(Policy):
             yield from self._touch(event.keys, view)
         elif isinstance(event, Ingested) and self.fill == "write-allocate":
             yield from self._touch((event.keys,), view)
+        elif isinstance(event, Deleted):
+            for keys in event.keys:
+                for round, client in keys.pairs():
+                    self._bytes -= self._used.pop((keys.job, keys.kind, round, client), 0)
 
     def _touch(self, key_sets: tuple[KeySet, ...], view: View) -> Iterator[Want | Unwant]:
         capacity = view.capacity_bytes

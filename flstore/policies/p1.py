@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
-from flstore.types import NO_CLIENT, Event, FunctionJoined, Ingested, KeySet, Kind, Requested, Unwant, Want
+from flstore.types import NO_CLIENT, Deleted, Event, FunctionJoined, Ingested, KeySet, Kind, Requested, Unwant, Want
 
 
 class P1(Policy):
@@ -37,10 +37,17 @@ class P1(Policy):
                 yield from self._follow(job, view)
         elif isinstance(event, Requested):
             yield from self._remember(event)
+        elif isinstance(event, Deleted):
+            for keys in event.keys:
+                for round, client in keys.pairs():
+                    self._recent.pop((keys.job, keys.kind, round, client), None)
+            for job in dict.fromkeys(keys.job for keys in event.keys if keys.kind is Kind.AGGREGATE):
+                yield from self._follow(job, view)
 
     def _follow(self, job: int, view: View) -> Iterable[Want | Unwant]:
         latest, known = view.latest(job, Kind.AGGREGATE), self._newest.get(job)
         if latest is None:
+            self._newest.pop(job, None)
             return
         owner = (self.name, "newest", job)
         yield Want(owner, KeySet.of_client(job, Kind.AGGREGATE, NO_CLIENT, [latest]), priority=2)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
-from flstore.types import NO_CLIENT, Event, Ingested, KeySet, Kind, Requested, Unwant, Want
+from flstore.types import NO_CLIENT, Deleted, Event, Ingested, KeySet, Kind, Requested, Unwant, Want
 
 
 @dataclass(slots=True)
@@ -53,6 +53,13 @@ class P2(Policy):
             for owner, cursor in self._cursors.items():
                 if owner[0] == event.keys.job:
                     yield from self._move(owner, cursor, view, arrived=event.keys)
+        elif isinstance(event, Deleted):
+            jobs = {keys.job for keys in event.keys if keys.kind is not Kind.METADATA}
+            for owner, cursor in list(self._cursors.items()):
+                if owner[0] in jobs:
+                    yield from self._move(owner, cursor, view)
+                    if not cursor.rounds and view.latest(owner[0]) is None:
+                        del self._cursors[owner]
 
     def _requested(self, event: Requested, view: View) -> Iterable[Want | Unwant]:
         rounds = [r for keys in event.keys if keys.kind is Kind.UPDATE for r, _ in keys.by_round()]
@@ -88,11 +95,12 @@ class P2(Policy):
             return set()
         if latest - at <= self.window:
             return set(view.rounds(job, at, latest))
-        following = view.next_round(job, at)
-        return {at, latest} | ({following} if following is not None else set())
+        here, following = view.rounds(job, at, at), view.next_round(job, at)
+        return {latest, *here} | ({following} if following is not None else set())
 
     def _keys(self, job: int, round: int, cursor: _Cursor, view: View) -> list[KeySet]:
-        keys = [KeySet(job, Kind.UPDATE, round, view.participants(job, round))]
+        clients = view.participants(job, round)
+        keys = [KeySet(job, Kind.UPDATE, round, clients)] if len(clients) else []
         for kind, offset in sorted(cursor.reads):
             if view.aggregate(job, round + offset):
                 keys.append(KeySet.of_client(job, kind, NO_CLIENT, [round + offset]))

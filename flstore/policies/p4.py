@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
-from flstore.types import Event, FunctionJoined, Ingested, KeySet, Kind, Unwant, Want
+from flstore.types import Deleted, Event, FunctionJoined, Ingested, KeySet, Kind, Unwant, Want
 
 
 class P4(Policy):
@@ -34,12 +34,17 @@ class P4(Policy):
         elif isinstance(event, FunctionJoined):
             for job in view.jobs(Kind.METADATA):
                 yield from self._keep(job, view, None)
+        elif isinstance(event, Deleted):
+            for job in dict.fromkeys(keys.job for keys in event.keys if keys.kind is Kind.METADATA):
+                yield from self._keep(job, view, None)
 
     def _keep(self, job: int, view: View, arrived: KeySet | None) -> Iterable[Want | Unwant]:
         owner = (self.name, job)
         rounds = view.newest(job, self.rounds, Kind.METADATA)
         before = self._kept.get(job, [])
         self._kept[job] = rounds
+        if not rounds:
+            del self._kept[job]
         for round in before:
             if round not in rounds:
                 yield Unwant(owner, KeySet(job, Kind.METADATA, round, view.participants(job, round, Kind.METADATA)))

@@ -20,6 +20,7 @@ from flstore.policies.base import Policy, View
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
     NO_CLIENT,
+    Deleted,
     Event,
     FunctionJoined,
     FunctionLost,
@@ -42,11 +43,12 @@ def check_policy(make_policy: Callable[[], Policy], seeds: Iterable[int] = SEEDS
     """Check a policy against everything that the engine relies on.
 
     The policy goes through training runs with requests of every class, two jobs, rounds with gaps and late clients,
-    failed loads and functions that come and go, with more and with less memory than is wanted. It must
+    failed loads, functions that come and go, clients that leave and rounds that are deleted, with more and with less
+    memory than is wanted. It must
 
     - raise on no kind of event, not even on those about rounds and clients that it never heard of;
     - return nothing but ``flstore.types.Want`` and ``flstore.types.Unwant``, with owners that can be hashed;
-    - want objects that exist, as long as it was asked about such;
+    - want objects that exist, as long as it was asked about such, and none that was deleted;
     - decide on the event, the view and its own past alone: a fresh instance decides an equal history equally;
     - leave the event and the arrays of the view as they were;
     - be made anew by every call of `make_policy`.
@@ -139,6 +141,11 @@ def _follow(policy: Policy, history: list[Event], must_exist: bool = True) -> li
         if isinstance(event, Ingested) and isinstance(event.keys.rounds, int):
             slot = (event.keys.job, event.keys.kind, event.keys.rounds)
             exists.setdefault(slot, []).extend(c for _, c in event.keys.pairs() if c not in exists.get(slot, []))
+        elif isinstance(event, Deleted):
+            for keys in event.keys:
+                for round, gone in keys.by_round():
+                    slot = (keys.job, keys.kind, round)
+                    exists[slot] = [c for c in exists.get(slot, []) if c not in gone.tolist()]
     for slot, table in state.slots():
         if table.clients.tolist() != exists[slot]:
             _fail(f"the policy {policy.name!r} changed the participants that the view showed it: {slot}")
@@ -161,11 +168,34 @@ def _history(seed: int, capacity_bytes: int) -> Iterator[Event]:
             took_part[job, round] = clients
             yield from _round(job, round, clients, late=bool(rng.random() < 0.3))
             for workload, policy_class in CLASS_OF.items():
-                if rng.random() < 0.12:
-                    known = sorted(r for j, r in took_part if j == job)
+                known = sorted(r for j, r in took_part if j == job)
+                if rng.random() < 0.12 and known:
                     at = int(known[max(0, len(known) - 1 - int(rng.integers(0, 4)))])
                     yield _request(next(numbers), job, workload, policy_class, at, took_part)
         yield from _fault(rng, capacity_bytes, took_part)
+        yield from _deletion(rng, took_part)
+
+
+def _deletion(rng: np.random.Generator, took_part: dict[tuple[int, int], IntArray]) -> Iterator[Event]:
+    """Now and then a round is deleted, which may come again, or a client leaves."""
+    job, round = list(took_part)[int(rng.integers(0, len(took_part)))]
+    clients = took_part[job, round]
+    chance = rng.random()
+    if chance < 0.25:
+        del took_part[job, round]
+        everything = [KeySet(job, kind, round, clients) for kind in (Kind.UPDATE, Kind.METADATA)]
+        yield Deleted((*everything, KeySet.of_client(job, Kind.AGGREGATE, NO_CLIENT, [round])))
+        if chance < 0.1:
+            took_part[job, round] = clients
+            yield from _round(job, round, clients, late=False)
+    elif chance < 0.4:
+        client = int(clients[0])
+        rounds = sorted(r for (j, r), who in took_part.items() if j == job and client in who)
+        yield Deleted(tuple(KeySet.of_client(job, kind, client, rounds) for kind in (Kind.UPDATE, Kind.METADATA)))
+        for r in rounds:
+            took_part[job, r] = took_part[job, r][took_part[job, r] != client]
+            if not len(took_part[job, r]):
+                del took_part[job, r]
 
 
 def _round(job: int, round: int, clients: IntArray, late: bool) -> Iterator[Event]:
@@ -223,6 +253,9 @@ def _strange(capacity_bytes: int) -> Iterator[Event]:
     unknown = KeySet.of_round(7, Kind.UPDATE, 900, [0, 5])
     for first_number in (1, 101):
         yield FunctionLost(9, "x")
+        yield Deleted(
+            (unknown, KeySet.of_client(7, Kind.UPDATE, 5, [900, 950]), KeySet.of_round(7, Kind.METADATA, 3, []))
+        )
         yield LoadFailed(9, unknown, "gone", 1)
         for number, (workload, policy_class) in enumerate(CLASS_OF.items(), start=first_number):
             kind = Kind.METADATA if policy_class is PolicyClass.P4 else Kind.UPDATE

@@ -18,6 +18,7 @@ from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
     NO_CLIENT,
     Action,
+    Deleted,
     Drop,
     Event,
     FunctionJoined,
@@ -60,6 +61,10 @@ def ingested(keys: KeySet, *sizes: int) -> Ingested:
 def requested(number: int, *keys: KeySet, workload: str = "clustering") -> Requested:
     round = keys[0].rounds if keys and isinstance(keys[0].rounds, int) else None
     return Requested(number, keys[0].job if keys else 0, workload, CLASS_OF[workload], round, None, keys)
+
+
+def deleted(*keys: KeySet) -> Deleted:
+    return Deleted(keys)
 
 
 def keys_of(keys: KeySet) -> list[Key]:
@@ -132,6 +137,7 @@ class Driver:
         self.moves: list[Load | Drop] = []
         self.pending: list[Load] = []
         self.failed: set[Key] = set()
+        self.gone: set[Key] = set()  # deleted, and not ingested again
 
     def apply(self, event: Event) -> list[Action]:
         """One event through the engine, the log and the books."""
@@ -161,6 +167,14 @@ class Driver:
         match event:
             case Ingested(keys, sizes):
                 self.exists.update(zip(keys_of(keys), sizes.tolist(), strict=True))
+                self.gone.difference_update(keys_of(keys))
+            case Deleted(key_sets):
+                gone = {key for keys in key_sets for key in keys_of(keys)} & self.exists.keys()
+                self.gone |= gone
+                self.failed -= gone
+                self.exists = {key: size for key, size in self.exists.items() if key not in gone}
+                for wanted in self.policy.wanted.values():
+                    wanted -= gone
             case FunctionJoined(function, _, _, holds):
                 self.functions[function] = {key: 0 for keys, _ in holds for key in keys_of(keys)}
             case FunctionLost(function, incarnation):
@@ -204,6 +218,27 @@ class Driver:
                 for c in table.clients.tolist()
             ]
             assert table.wants.tolist() == owners
+        self._check_index()
+
+    def _check_index(self) -> None:
+        """The state knows what exists, and nothing else; all that refers to rows refers to such."""
+        state = self.state
+        there = {(*slot, c) for slot, table in state.slots() for c in table.clients.tolist()}
+        assert there == set(self.exists)
+        slots = {slot for slot, _ in state.slots()}
+        assert {(job, kind): sorted(tables) for (job, kind), tables in state.tables.items()} == state.rounds
+        assert all(state.rounds.values())
+        assert all(len(table.clients) for _, table in state.slots())
+        assert not (state.copied.keys() | state.short.keys() | state.bereft.keys()) - slots
+        wants = Counter(
+            (*slot, row) for mine in state.ledger._rows.values() for slot, rows in mine.items() for row in rows.tolist()
+        )
+        counted = {(*slot, i): n for slot, t in state.slots() for i, n in enumerate(t.wants.tolist()) if n}
+        assert wants == counted
+        for (job, client), chain in state._chains.items():
+            assert chain == sorted(r for j, k, r, c in there if (j, k, c) == (job, Kind.UPDATE, client))
+            assert chain
+            assert client in state._chained[job]
 
     def _check_copies(self, held: Counter[Key]) -> None:
         leaving = {f for f, known in self.state.functions.items() if known.leaving}

@@ -11,6 +11,7 @@ from flstore import policies
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
     NO_CLIENT,
+    Deleted,
     Demand,
     Event,
     FunctionJoined,
@@ -43,6 +44,11 @@ _TRAINING = [
     ),
     st.tuples(st.just("request"), st.sampled_from(_WORKLOADS), _ANY, _CLIENTS, st.booleans()),
 ]
+_DELETIONS = [
+    st.tuples(st.just("delete"), st.just("round"), _ANY, st.booleans()),
+    st.tuples(st.just("delete"), st.just("client"), _ANY, st.booleans()),
+    st.tuples(st.just("delete"), st.just("some"), _ANY, st.booleans()),
+]
 _REPORTS = [st.tuples(st.just("loaded"), _ANY)]
 _FAULTS = [
     st.tuples(st.just("failed"), _ANY, _ANY),
@@ -56,7 +62,7 @@ _START = st.lists(st.integers(4, 30), min_size=1, max_size=3)
 
 def histories(*, faults: bool, size: int = 24) -> st.SearchStrategy[tuple[list[int], list[Step]]]:
     """Capacities of the first functions, and what happens then."""
-    weighted = _TRAINING * 5 + _REPORTS * 3 + (_FAULTS if faults else [])
+    weighted = _TRAINING * 6 + _REPORTS * 3 + _DELETIONS + (_FAULTS if faults else [])
     what = st.sampled_from(weighted).flatmap(lambda kind: kind)
     return st.tuples(_START, st.lists(what, min_size=size, max_size=2 * size))
 
@@ -81,6 +87,7 @@ def _event(driver: Driver, number: int, what: Step) -> Event | None:
     return {
         "ingest": _ingest,
         "request": _request,
+        "delete": _delete,
         "loaded": _loaded,
         "failed": _failed,
         "lost": _lost,
@@ -122,6 +129,24 @@ def _request(
     return Requested(number, job, workload, policy_class, round, None, tuple(parts))
 
 
+def _delete(driver: Driver, number: int, what: str, which: int, with_others: bool) -> Event | None:
+    """A round with or without its aggregate, a client, or some of a round; named twice, or with what never was."""
+    there = sorted(driver.exists)
+    if not there:
+        return None
+    job, kind, round, client = there[which % len(there)]
+    if what == "client" and client != NO_CLIENT:
+        rounds = {k: sorted(r for j, kk, r, c in there if (j, kk, c) == (job, k, client)) for k in Kind}
+        more = [99] if with_others else []
+        return Deleted(tuple(KeySet.of_client(job, k, client, rs + more) for k, rs in rounds.items() if rs))
+    by_kind = {k: sorted(c for j, kk, r, c in there if (j, kk, r) == (job, k, round)) for k in Kind}
+    if what == "some":
+        chosen = [c for i, c in enumerate(by_kind[kind]) if (which >> i) % 2] or [client]
+        return Deleted((KeySet.of_round(job, kind, round, chosen + chosen[:1] * with_others),))
+    kinds = [k for k in Kind if by_kind[k] and (with_others or k is not Kind.AGGREGATE)]
+    return Deleted(tuple(KeySet.of_round(job, k, round, by_kind[k]) for k in kinds)) if kinds else None
+
+
 def _loaded(driver: Driver, number: int, which: int) -> Event | None:
     if not driver.pending:
         return None
@@ -160,7 +185,7 @@ def _demand(driver: Driver, number: int, which: int, copies: int) -> Event | Non
 
 
 def _joined(driver: Driver, number: int, function: int, capacity: int, choice: int) -> Event:
-    """A function comes, or comes back; it brings what fits of some existing objects."""
+    """A function comes, or comes back; it brings what fits of some existing objects, and some that were deleted."""
     rng = np.random.default_rng(choice)
     holds, left = [], capacity
     for key in sorted(driver.exists):
@@ -168,4 +193,8 @@ def _joined(driver: Driver, number: int, function: int, capacity: int, choice: i
         if size <= left and rng.random() < 0.3:
             holds.append((KeySet.of_round(key[0], key[1], key[2], [key[3]]), np.array([size], dtype=np.int64)))
             left -= size
+    for key in sorted(driver.gone)[: choice % 3]:
+        holds.append((KeySet.of_round(key[0], key[1], key[2], [key[3]]), np.array([1], dtype=np.int64)))
+    if choice % 4 == 0 and holds:  # under the name of the first, there was another object
+        holds[0] = (holds[0][0], np.array([0], dtype=np.int64))
     return FunctionJoined(function, capacity, f"{function}.{number}", tuple(holds))

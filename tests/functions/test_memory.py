@@ -101,6 +101,32 @@ def test_pinned_bytes_stay_counted_until_they_are_let_go() -> None:
     run(check())
 
 
+def test_what_was_loaded_before_an_object_came_to_exist_is_another_one() -> None:
+    async def check() -> None:
+        memory = FunctionMemory(1000)
+        await memory.insert(key("a"), "deleted", 10, 3)
+        assert memory.pin(key("a"), 3) is None
+        assert await memory.insert(key("a"), "A", 10, 4)
+        entry = memory.pin(key("a"), 3)
+        assert entry is not None
+        assert entry.value == "A"
+
+    run(check())
+
+
+def test_a_drop_is_remembered_while_a_load_may_still_arrive() -> None:
+    async def check() -> None:
+        memory = FunctionMemory(1000)
+        await memory.drop([key("a"), key("b")], 5, settled=3)
+        assert not await memory.insert(key("a"), "late", 10, 4)
+        await memory.drop([key("a")], 9, settled=6)
+        assert memory.tombstones == {key("a"): 9}
+        await memory.drop([key("c")], 10, settled=10)
+        assert memory.tombstones == {}
+
+    run(check())
+
+
 def test_scratch_space_is_waited_for_and_never_promised_in_vain() -> None:
     async def check() -> None:
         memory = FunctionMemory(1000)

@@ -11,7 +11,7 @@ import pytest
 from flstore import policies
 from flstore.policies import LRU, P1, P2, P3, P4, Policy, Tailored
 from flstore.testing.policies import check_policy
-from flstore.types import FunctionJoined, Ingested, KeySet, Kind, Requested, Unwant, Want
+from flstore.types import Deleted, FunctionJoined, Ingested, KeySet, Kind, Requested, Unwant, Want
 
 
 @pytest.mark.parametrize("name", policies.names())
@@ -72,6 +72,19 @@ class Foresees(Newest):
             yield Want("o", KeySet.of_round(event.keys.job, Kind.UPDATE, event.keys.rounds + 1, event.keys.clients))
 
 
+class Hoards(Newest):
+    """Wants what it has seen once more, whatever became of it."""
+
+    def __init__(self) -> None:
+        self.seen: list[KeySet] = []
+
+    def decide(self, event: Any, view: Any) -> Iterable[Want | Unwant]:
+        if isinstance(event, Ingested):
+            self.seen.append(event.keys)
+        if isinstance(event, Deleted):
+            yield from (Want("o", keys) for keys in self.seen)
+
+
 class Evicts(Newest):
     def arrived(self, event: Ingested, view: Any) -> Iterator[Any]:
         yield ("evict", event.keys)
@@ -113,6 +126,7 @@ def test_the_one_that_keeps_it_passes():
         (Guesses, "decided differently"),
         (Remembers, "decided differently"),
         (Foresees, "do not exist"),
+        (Hoards, "do not exist"),
         (Evicts, "only Want and Unwant"),
         (Trusts, "raised"),
         (Stumbles, "raised KeyError"),
