@@ -118,7 +118,8 @@ def test_this_job_and_another_one(open_store: Callable[..., FLStore], tmp_path: 
     removed = store.delete(job="default", progress=False)
     assert (removed.updates, removed.aggregates, removed.rounds) == (2 * CLIENTS, 3, (0, 1, 2))
     assert (store.rounds(), store.clients(), len(store.metadata()), held(store)) == ([], [], 0, set())
-    assert [p for p in (tmp_path / "root").rglob("*") if p.is_file()] == []
+    left = {p.name for p in (tmp_path / "root").rglob("*") if p.is_file()}
+    assert left <= {".writer.lock", ".writer.guard"}, "these know the epoch of the next writer"
     assert store._state.tables == {}
     assert store.delete(job="default", progress=False).size_bytes == 0
     fill(store, range(1, 3))
