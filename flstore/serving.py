@@ -1,5 +1,7 @@
 """Brings a request to the function that holds most of its data, and to another one when that goes away."""
 
+# Longer than 300 lines because one request is followed here through all that can happen to it.
+
 from __future__ import annotations
 
 import asyncio
@@ -271,7 +273,8 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                if self._state.holds(run.function, part)[0]:
+                on_its_way = self._state.loading([(run.function, part)])[1]
+                if self._state.holds(run.function, part)[0] and not on_its_way:
                     self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
 
     def _order(

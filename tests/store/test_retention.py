@@ -24,7 +24,7 @@ from tests.store.test_hangs import wait_until
 
 
 def stored(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(root)) for path in root.rglob("[!.]*") if path.is_file())
 
 
 def of_rounds(root: Path) -> set[str]:
