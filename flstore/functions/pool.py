@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_S = 0.02
+NOTICED_S = 0.2
+"""The scheduler hears of a dead worker a moment after those whose connections to it end."""
 PATIENCE_S = 60.0
 """How long a function that the scheduler still lists may be too busy to take a message."""
 WATCH_PERIOD_S = 0.5
@@ -251,7 +253,7 @@ class FunctionPool:
                 raise
             except (OSError, ValueError) as error:  # tornado: ValueError when a peer dies during the TLS handshake
                 # A busy process may miss a connect deadline; only the scheduler knows whether the worker is gone.
-                if not await self._is_listed(function):
+                if not await self._stays_listed(function):
                     if self.functions.get(number) is function:
                         self._bury(function)
                     raise FunctionLostError(f"cache function {function.name!r} went away: {error}") from error
@@ -327,6 +329,15 @@ class FunctionPool:
             return function.address in await self._workers()
         except OSError:
             return False
+
+    async def _stays_listed(self, function: Function) -> bool:
+        """Whether the scheduler still lists it after a moment in which it would have noticed that it is gone."""
+        until = self.loop.time() + NOTICED_S
+        while await self._is_listed(function):
+            if self.loop.time() > until:
+                return True
+            await asyncio.sleep(RETRY_S)
+        return False
 
     def _bury(self, function: Function) -> None:
         if self.functions.get(function.number) is function:
