@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flstore.engine.state import State
+from flstore.engine.table import NOWHERE
 from flstore.types import Kind
 
 if TYPE_CHECKING:
@@ -25,11 +27,17 @@ class FunctionStatus:
     aggregates: int
     metadata: int
     rounds: tuple[int, ...]
+    copies: int = 0
+    """Objects among these that another function holds as well, and stands first for."""
+    leaving: bool = False
 
 
 def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionStatus, ...]:
     """The functions of an engine state; those without a name are not alive any more."""
     held = state.holdings()
+    copies = Counter(
+        f for _, table in state.slots() for layer in table.copies for f in layer.function.tolist() if f != NOWHERE
+    )
     statuses = []
     for number, function in sorted(state.functions.items()):
         count = {kind: sum(len(c) for slot, c in held[number].items() if slot[1] is kind) for kind in Kind}
@@ -43,6 +51,8 @@ def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionS
                 aggregates=count[Kind.AGGREGATE],
                 metadata=count[Kind.METADATA],
                 rounds=tuple(sorted({slot[2] for slot in held[number] if slot[1] is Kind.UPDATE})),
+                copies=copies[number],
+                leaving=function.leaving,
             )
         )
     return tuple(statuses)

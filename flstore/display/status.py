@@ -43,6 +43,7 @@ def html(status: Status) -> str:
     return render(
         "status.html.j2", title="FLStore", note=_note(status), pairs=_facts(status),
         functions=[_function(f, status.closed) for f in status.functions], no_functions=NO_FUNCTIONS,
+        copies=any(f.copies for f in status.functions),
         class_head=_CLASS_HEAD, classes=[_class(c) for c in status.classes], no_requests=NO_REQUESTS,
     )  # fmt: skip
 
@@ -55,6 +56,8 @@ def text(status: Status) -> str:
         lines.append(f"  {shorten(row['name'], 32)}  {row['state']}  [{'#' * filled:.<{_GAUGE}}] {row['memory']}")
         counts = count(row["updates"], "update"), count(row["aggregates"], "aggregate"), f"{row['metadata']:,} metadata"
         held = f"{', '.join(counts)}; rounds {row['rounds']}"
+        if row["copies"]:
+            held += f"; {row['copies']:,} of them copies"
         lines += textwrap.wrap(held, WIDTH, initial_indent="    ", subsequent_indent="    ")
     if not status.functions:
         lines.append("  " + NO_FUNCTIONS)
@@ -83,14 +86,21 @@ def _function(function: FunctionStatus, closed: bool) -> dict[str, Any]:
     share = function.used_bytes / function.capacity_bytes if function.capacity_bytes else 0.0
     return {
         "name": printable(function.name),
-        "state": "alive" if function.alive else "stopped" if closed else "not alive",
+        "state": _state(function, closed),
         "memory": f"{size(function.used_bytes)} of {size(function.capacity_bytes)} ({percent(share)})",
         "percent": round(100 * min(1.0, max(0.0, share)), 1),
         "updates": function.updates,
         "aggregates": function.aggregates,
         "metadata": function.metadata,
+        "copies": function.copies,
         "rounds": ranges(function.rounds),
     }
+
+
+def _state(function: FunctionStatus, closed: bool) -> str:
+    if not function.alive:
+        return "stopped" if closed else "not alive"
+    return "leaving" if function.leaving else "alive"
 
 
 def _class(row: ClassStatus) -> tuple[str, ...]:

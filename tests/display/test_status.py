@@ -67,6 +67,16 @@ def test_text_states_the_same_facts():
     ]
 
 
+def test_copies_and_functions_that_leave_are_shown(read):
+    first, second = STATUS.functions
+    status = replace(STATUS, functions=(replace(first, copies=2), replace(second, alive=True, leaving=True)))
+    rows = {row[0]: row for row in read(html(status)).rows}
+    assert rows["function"][-2:] == ["copies", "rounds"]
+    assert rows["function-0"][-2:] == ["2", "3-5, 9"]
+    assert rows["function-1"][1] == "leaving"
+    assert "    1 update, 2 aggregates, 0 metadata; rounds 3-5, 9; 2 of them copies" in text(status).splitlines()
+
+
 def test_an_empty_store_says_so(read):
     page = read(html(EMPTY))
     assert page.facts()["holds"] == "0 rounds; 0 clients"
