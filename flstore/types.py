@@ -66,8 +66,8 @@ class Cut(StrEnum):
     """How an object is cut into parts."""
 
     RANGES = "ranges"
-    """Part i of n has of each tensor the elements from i * size // n on, up to those of the next part: what adds up over
-    elements, such as inner products, adds up over parts."""
+    """Part i of n has of each tensor the elements from i * size // n up to where the next part begins: what adds up
+    over elements, such as inner products, adds up over parts."""
     TENSORS = "tensors"
     """Each part is a run of whole tensors in the sender's order: what is computed layer by layer goes part by part."""
 
@@ -292,7 +292,7 @@ class Unwant:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`function` shall hold these objects (of each the same `part`, unless that is None), and gets them from `source`."""
+    """`function` shall hold these objects, or the same `part` of each, and gets them from `source`."""
 
     function: int
     keys: KeySet

@@ -12,10 +12,10 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from flstore.errors import InvalidParameterError, UnknownNameError
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, Staged, Workload
 
 __all__ = [
-    "Catalogue", "Inputs", "Scope", "Workload", "by_path", "from_path", "get", "make", "names", "register",
+    "Additive", "Catalogue", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get", "make", "names", "register",
 ]  # fmt: skip
 
 ENTRY_POINTS = "flstore.workloads"
