@@ -346,7 +346,10 @@ def _header(key: Key, fields: Mapping[str, _Field], of: list[Any] | None = None)
 
 
 def _parse(view: memoryview) -> tuple[Key, dict[str, _Field], int, int, Any]:
-    """Key, fields, start and size of the data, what part it is (or None); ValueError and its like for all that :func:`encode` never writes."""
+    """Key, fields, start and size of the data, and what part it is (None: whole).
+
+    ValueError and its like for all that :func:`encode` never writes.
+    """
     if view[8 : _DIGITS.start] != _PREFIX:
         raise ValueError("it was not written by FLStore")
     length = int.from_bytes(view[:8], "little")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from flstore.catalogue import Catalogue
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
-from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed
+from flstore.parts import cut_buffer, part_bytes, pieces
+from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed, Part
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -40,6 +41,7 @@ class Moves:
         self._held_back: dict[int, asyncio.Event] = {}
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
+        self._cutting = asyncio.Lock()  # one part at a time is in memory beside the object that it is cut from
 
     def start(
         self, action: Load | Drop, incarnation: str, at_hand: Mapping[Key, Any], after: Future[Any] | None = None
@@ -146,6 +148,8 @@ class Moves:
         self, action: Load, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
     ) -> list[tuple[Key, str]]:
         """Send what is here, one update at a time, and let the function fetch the rest; returns what failed and why."""
+        if action.part is not None:
+            return await self._load_parts(action, action.part, incarnation, keys, at_hand, background)
         failed: list[Any] = []
         metadata = [key for key in at_hand if key.kind is Kind.METADATA]
         tensors = [[key] for key in at_hand if key.kind is not Kind.METADATA]
@@ -155,6 +159,34 @@ class Moves:
         rest = [key for key in keys if key not in at_hand]
         if rest:
             reply = await self._call(action, incarnation, "load", rest, background=background)
+            failed += wire.unpack(reply["failed"])
+        return [(wire.key_of(values), reason) for values, reason in failed]
+
+    async def _load_parts(
+        self, action: Load, part: Part, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
+    ) -> list[tuple[Key, str]]:
+        """The same for parts of objects, in pieces."""
+        failed: list[Any] = []
+        sizes = {key: part_bytes(self._catalogue.size(key), part) for key in keys}
+        of = [part.number, part.of, str(part.cut)]
+        for key in (key for key in keys if key in at_hand):
+            async with self._cutting:
+                data = await self._pool.loop.run_in_executor(None, cut_buffer, at_hand[key], part)
+                for at, piece in pieces(data):
+                    reply = await self._call(
+                        action, incarnation, "put_part", [key], part=of, size_bytes=sizes[key], at=at,
+                        total=data.nbytes, data=sendable(key, piece),
+                    )  # fmt: skip
+                    if not_taken := wire.unpack(reply["failed"]):
+                        failed += not_taken
+                        break
+                del data
+        rest = [key for key in keys if key not in at_hand]
+        if rest:
+            reply = await self._call(
+                action, incarnation, "load_part", rest, part=of, sizes=[sizes[key] for key in rest],
+                background=background,
+            )  # fmt: skip
             failed += wire.unpack(reply["failed"])
         return [(wire.key_of(values), reason) for values, reason in failed]
 

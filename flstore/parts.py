@@ -51,6 +51,11 @@ def cut(update: codec.ClientUpdate, part: Part) -> memoryview:
     return codec.encode(update.key, pieces, part=part, shapes=shapes)
 
 
+def cut_buffer(buffer: Buffer, part: Part) -> memoryview:
+    """The same from the bytes of an object of our own, which are not verified."""
+    return cut(codec.decode(buffer, verify=False), part)
+
+
 def join(key: Key, parts: Sequence[codec.ClientUpdate]) -> codec.ClientUpdate:
     """All parts of an object, in order, as the whole object; its bytes are those that were cut.
 
@@ -150,7 +155,7 @@ def _range(elements: int, part: Part) -> tuple[int, int]:
 
 
 def _blank(header: codec.Header, key: Key, part: Part) -> tuple[codec.Blank, list[tuple[int, int, int]]]:
-    """The part without its values, and where these are: (begin, end) in the whole object's data, begin in the part's."""
+    """The part without its values, and where they are: (begin, end) in the data of the object, begin in the part's."""
     fields = header.fields
     if part.cut is Cut.TENSORS:
         mine = names_of({name: f.end - f.begin for name, f in fields.items()}, part)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
+from flstore.engine.wants import Slot
 from flstore.errors import (
     CapacityError,
     FLStoreError,
     FunctionLostError,
+    NotStagedError,
     RequestTimeoutError,
     StoreClosedError,
     UpdateNotFoundError,
 )
 from flstore.functions import wire
+from flstore.in_parts import InParts, order_of, slot_of
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
@@ -65,6 +67,7 @@ class Serving:
         self._moves = moves
         self._not_durable = not_durable
         self._report = report
+        self._in_parts = InParts(pool, catalogue, not_durable)
         self._open: set[Question] = set()
         self._abandoned = False
 
@@ -176,6 +179,9 @@ class Serving:
         function = self._pool.functions.get(run.function)
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
+        if (plan := self._in_parts.plan(question)) is not None:
+            with contextlib.suppress(NotStagedError):
+                return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         record.functions.append(function.name)
         reply = await self._send(question, run)
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
@@ -194,14 +200,14 @@ class Serving:
             try:
                 reply = await self._pool.call(run.function, "run", request=order, extra=extra)
                 absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
-                self._note_absent(question, run, absent, generation)
+                self._note_absent(question, run.function, absent, generation)
                 return reply
             except UpdateNotFoundError:
                 if everything:
                     raise
         raise AssertionError("unreachable")
 
-    def _note_absent(self, question: Question, run: Run, keys: list[Key], generation: int) -> None:
+    def _note_absent(self, question: Question, function: int, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
         lacking = question.hit_keys.intersection(keys)
         question.hit_keys -= lacking
@@ -210,8 +216,8 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                if self._state.where(part)[0] == run.function:
-                    self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
+                if self._state.holds(function, part)[0]:
+                    self._report(LoadFailed(function, part, "the function does not hold it", generation))
 
     def _order(self, question: Question, run: Run, everything: bool) -> tuple[bytes, list[Any]]:
         """The request as plain values: what to run, and for each object where it is.
@@ -220,27 +226,26 @@ class Serving:
         """
         objects: list[list[Any]] = []
         extra: dict[Key, Any] = {}
+        in_parts: dict[Slot, KeySet] = {}
         for number, part in run.held:
+            if (slot := slot_of(part)) in self._state.striped:
+                in_parts[slot] = part
+                continue
             function = self._pool.functions.get(number)
             answers = function is not None and not function.silent.is_set()
             peer = "" if number == run.function else function.address if function is not None and answers else None
             objects += self._located(part, peer)
+        for slot, part in in_parts.items():
+            objects += self._located(part, self._in_parts.holders(slot))
         for part in run.missing:
             objects += self._located(part, None)
         for part in (*run.missing, *(part for _, part in run.held if everything)):
             found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
             extra.update((key, value) for key, value in found if value is not None)
-        scope, workload = question.scope, question.workload
-        order = {
-            "workload": workloads.by_path(type(workload)),
-            "params": {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)},  # type: ignore[arg-type]
-            "objects": objects,
-            "scope": {"job": scope.job, "round": scope.round, "client": scope.client, "rounds": scope.rounds},
-            "extra": [wire.key_values(key) for key in extra],
-        }
+        order = {**order_of(question), "objects": objects, "extra": [wire.key_values(key) for key in extra]}
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
-    def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
+    def _located(self, part: KeySet, peer: Any) -> list[list[Any]]:
         return [[wire.key_values(key), self._catalogue.size(key), peer] for key in self._catalogue.keys(part)]
 
 

@@ -16,6 +16,7 @@ from flstore import policies
 from flstore.engine import EventLog, step
 from flstore.errors import CapacityError, InvalidParameterError, PolicyError
 from flstore.functions import wire
+from flstore.in_parts import most_bytes
 from flstore.moves import Moves
 from flstore.policies.base import Policy
 from flstore.results import Question, Receipt
@@ -74,11 +75,14 @@ class FLStore(System):
         write_buffer: int = 1 << 30,
         fsync: bool = False,
         ping_deadline_s: float = 2.0,
+        scratch_share: float = 0.25,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
         if not ping_deadline_s > 0:
             raise InvalidParameterError(f"ping_deadline_s must be positive, got {ping_deadline_s!r}")
+        if not 0 < scratch_share < 1:
+            raise InvalidParameterError(f"scratch_share must be between 0 and 1, got {scratch_share!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._memory_bytes = memory_bytes
@@ -92,6 +96,7 @@ class FLStore(System):
                 joined=self._function_joined,
                 lost=self._function_lost,
                 ping_deadline_s=ping_deadline_s,
+                scratch_share=scratch_share,
             )
             self._moves = Moves(self._pool, self._catalogue, self._note)
             self._serving = Serving(self._pool, self._catalogue, self._moves, self._not_durable, self._note)
@@ -130,7 +135,8 @@ class FLStore(System):
         **options
             ``policy_options`` (parameters of the policy), ``storage_options`` (for fsspec), ``write_buffer`` (bytes
             that may wait to be written), ``fsync`` (local writes survive a loss of power), ``ping_deadline_s`` (a
-            function that does not answer for so long is routed around until it does; default 2 s).
+            function that does not answer for so long is routed around until it does; default 2 s), ``scratch_share``
+            (the part of a function's memory that is kept for requests; default 0.25).
         """
         if isinstance(functions, bool) or not isinstance(functions, int) or functions < 1:
             raise InvalidParameterError(f"functions must be an integer of at least 1, got {functions!r}")
@@ -245,12 +251,12 @@ class FLStore(System):
     def _take_in(self, arrival: Any) -> Receipt:
         receipt = super()._take_in(arrival)
         with self._lock:
-            largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
+            largest = most_bytes(self._state)
         too_large = {k: memoryview(b).nbytes for k, b in arrival.buffers.items() if 0 < largest < memoryview(b).nbytes}
         if too_large:
             key, size = next(iter(too_large.items()))
             raise CapacityError(
-                f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
+                f"{key} has {size} bytes, more than the {largest} bytes that the functions can cache. It is being "
                 f"written to the persistent store all the same; open the store with more memory, such as "
                 f"FLStore.local(memory={2 * size})"
             )
@@ -304,7 +310,7 @@ class FLStore(System):
         for part in event.keys:
             for (job, kind, round), table, clients, rows in self._state.resolve(part):
                 if table is not None:
-                    here = clients[(rows >= 0) & table.ready[rows]]
+                    here = clients[(rows >= 0) & table.any_ready(rows)]
                     if len(here):
                         ready.update(self._catalogue.keys(KeySet.of_round(job, kind, round, here)))
         return ready

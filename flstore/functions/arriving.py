@@ -96,6 +96,6 @@ def read_stored_part(objects: ObjectStore, key: Key, part: Part, size_bytes: int
 def _check_size(update: codec.ClientUpdate, size_bytes: int) -> None:
     if update.size_bytes > UNEVEN * size_bytes + HEADER_BYTES:
         raise CapacityError(
-            f"{update.part} of the {update.key} has {update.size_bytes} bytes where an even share has {size_bytes}: its "
-            f"tensors cannot be shared out evenly; give the functions more memory (FLStore.local(memory=...))"
+            f"{update.part} of the {update.key} has {update.size_bytes} bytes where an even share has {size_bytes}: "
+            f"its tensors cannot be shared out evenly; give the functions more memory (FLStore.local(memory=...))"
         )

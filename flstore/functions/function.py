@@ -246,9 +246,11 @@ class CacheFunction(WorkerPlugin):
 
     # --- what it runs -----------------------------------------------------------------------------------------------
 
-    async def _run(self, request: Any, extra: list[Any]) -> dict[str, Any]:
+    async def _run(self, request: Any, extra: list[Any], values: Any = ()) -> dict[str, Any]:
         """Gather what the workload reads, compute in a thread beside the event loop, answer with plain values."""
         order = wire.unpack(request)
+        if values:
+            order["values"] = wire.unpack(values[0])
         started = time.perf_counter()
         gathered = await self._gather(order, extra)
         ready = time.perf_counter()
@@ -308,6 +310,11 @@ class CacheFunction(WorkerPlugin):
         the persistent store."""
         if sent is not None:
             return await self._in_io(_take, key, sent, of)
+        if of is not None and (entry := self.memory.pin(key)) is not None:
+            try:
+                return (await self._in_io(_take, key, await self._in_io(parts.cut, entry.value, of), of))[0], 0
+            finally:
+                await self.memory.unpin([entry])
         if isinstance(peer, list):
             pieces = await asyncio.gather(*(self._piece(key, size_bytes, at, part_of(part)) for at, part in peer))
             if all(piece is not None for piece, _ in pieces):
@@ -387,7 +394,7 @@ def _compute(order: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float
         packed = wire.pack(workload.partial(inputs))
     elif isinstance(workload, Staged) and order.get("step") == "stage":
         number, of, _ = order["part"]
-        values = workload.stage(inputs, number, of, order["values"])
+        values = workload.stage(inputs, number, of, order.get("values"))
         packed = wire.pack_result(workload.finish(values)) if number == of - 1 else wire.pack(values)
     else:
         packed = wire.pack_result(workload.compute(inputs))

@@ -18,6 +18,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
 from flstore.functions.function import CacheFunction, handler_name
+from flstore.functions.memory import SCRATCH_SHARE
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class FunctionPool:
         holds).
     ping_deadline_s : float
         Seconds in which a keep-alive ping must be answered.
+    scratch_share : float
+        The part of a function's memory that is kept for requests.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class FunctionPool:
         joined: Callable[[Function, list[Any]], None],
         lost: Callable[[Function], None],
         ping_deadline_s: float = PING_DEADLINE_S,
+        scratch_share: float = SCRATCH_SHARE,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -86,7 +90,7 @@ class FunctionPool:
         self._deadline_s = ping_deadline_s
         self._pingers: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec)
+        self._plugin = CacheFunction(self.namespace, memory_bytes, store_spec, scratch_share=scratch_share)
         self.client = client
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 

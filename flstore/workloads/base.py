@@ -128,7 +128,8 @@ class Additive(Workload):
         for further in partials[1:]:
             for name, value in further.items():
                 if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
-                    total[name] = total[name] + value
+                    with np.errstate(invalid="ignore"):  # of values that are not finite
+                        total[name] = total[name] + value
         return total
 
     @abstractmethod

@@ -214,7 +214,8 @@ def _of_one_origin(partials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, A
     moved: list[Mapping[str, Any]] = []
     for p in partials:
         g = p["products"]
-        moved.append({**p, "products": g - g[:, [o]] - g[[o], :] + g[o, o]})
+        with np.errstate(invalid="ignore"):
+            moved.append({**p, "products": g - g[:, [o]] - g[[o], :] + g[o, o]})
     return moved
 
 
