@@ -24,6 +24,7 @@ BUILT_IN: dict[str, str] = {
     "clustering": "flstore.workloads.clustering:Clustering",
     "cosine_similarity": "flstore.workloads.cosine_similarity:CosineSimilarity",
     "hyperparameters": "flstore.workloads.hyperparameters:Hyperparameters",
+    "inference": "flstore.workloads.inference:Inference",
     "lineage": "flstore.workloads.lineage:Lineage",
     "malicious_filtering": "flstore.workloads.malicious_filtering:MaliciousFiltering",
 }

@@ -19,9 +19,14 @@ from flstore.workloads import Catalogue, Inputs, Scope, Workload
 from flstore.workloads.base import require_round
 
 
+NET = {"model": "tests.testing.sample_net:build", "data": "tests.testing.sample_net:data"}
+NEEDED: dict[str, dict[str, Any]] = {"inference": NET}
+"""Parameters without a default."""
+
+
 @pytest.mark.parametrize("name", sorted(workloads.BUILT_IN))
 def test_registered_workloads_keep_the_contract(name: str) -> None:
-    check_workload(lambda: workloads.make(name))
+    check_workload(lambda: workloads.make(name, **NEEDED.get(name, {})))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +38,7 @@ def test_registered_workloads_keep_the_contract(name: str) -> None:
         ("hyperparameters", {"last": 1}, {}),
         ("malicious_filtering", {"threshold": 2.5}, {"round": 4}),
         ("cosine_similarity", {}, {"round": 1}),
+        ("inference", {**NET, "batch_size": 4}, {"round": 2, "client": "c1"}),
     ],
 )
 def test_with_parameters_they_keep_it_too(name: str, params: dict[str, Any], scope: dict[str, Any]) -> None:
