@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import machine, report
 from benchmarks.rows import Row
 
-NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine")
+NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "big")
 LATEST = Path(__file__).with_name("latest.json")
 
 

@@ -17,8 +17,7 @@ from distributed.core import ConnectionPool
 
 from flstore.errors import FunctionLostError
 from flstore.functions import wire
-from flstore.functions.function import CacheFunction, handler_name
-from flstore.functions.memory import SCRATCH_SHARE
+from flstore.functions.function import SCRATCH_SHARE, CacheFunction, handler_name
 
 _log = logging.getLogger(__name__)
 

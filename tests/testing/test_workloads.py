@@ -18,7 +18,6 @@ from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads import Catalogue, Inputs, Scope, Workload
 from flstore.workloads.base import require_round
 
-
 NET = {"model": "tests.testing.sample_net:build", "data": "tests.testing.sample_net:data"}
 NEEDED: dict[str, dict[str, Any]] = {"inference": NET}
 """Parameters without a default."""
