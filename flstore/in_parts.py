@@ -14,9 +14,9 @@ from flstore.engine.state import State
 from flstore.engine.stripes import FULL
 from flstore.engine.table import NOWHERE
 from flstore.engine.wants import Slot
-from flstore.errors import FunctionLostError, UpdateNotFoundError
+from flstore.errors import CapacityError, FunctionLostError, UpdateNotFoundError
 from flstore.functions import wire
-from flstore.parts import cut_buffer, part_bytes
+from flstore.parts import contains, cut_buffer, part_bytes
 from flstore.results import Question
 from flstore.types import Cut, Key, KeySet, Kind, Part
 from flstore.workloads.base import Additive, Staged
@@ -24,6 +24,8 @@ from flstore.workloads.base import Additive, Staged
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
 
+MOST_PARTS = 1024
+"""A function that has no room for so small a part has none at all."""
 NoteAbsent = Callable[[Question, int, list[Key], int], None]
 
 
@@ -96,6 +98,14 @@ class InParts:
         chosen = (f if self._answers(f) else stand_ins[i % len(stand_ins)] for i, f in enumerate(functions))
         return Plan(step, cut, tuple(chosen))
 
+    def spread(self, question: Question) -> Plan | None:
+        """How to answer where no function has room for what it would have to fetch: each a share, as it has room."""
+        if not isinstance(question.workload, Additive) or any(key.kind is Kind.METADATA for key in question.keys):
+            return None
+        with self._catalogue.lock:
+            functions = tuple(f for f, s in self._state.functions.items() if not s.leaving and self._answers(f))
+        return Plan("partial", Cut.RANGES, functions) if functions else None
+
     def holders(self, slot: Slot) -> list[list[Any]]:
         """Where the parts of a slot are: (address, part) of each."""
         cut, functions = self._cut(slot), self._state.striped[slot]
@@ -117,7 +127,9 @@ class InParts:
         record.fetch_s, record.queue_s, record.compute_s, record.bytes_moved = waited_s, 0.0, 0.0, awaited_bytes
         if plan.step == "stage":
             return await self._stage_by_stage(question, plan, note_absent)
-        replies = await _all([self._work(question, plan, i, None, note_absent) for i in range(len(plan.functions))])
+        parts = [Part(i, len(plan.functions)) for i in range(len(plan.functions))]
+        found = await _all([self._partials(question, plan, part, note_absent) for part in parts])
+        replies = [reply for of_part in found for reply in of_part]
         record.fetch_s += max(reply["fetch_s"] for reply in replies)
         record.queue_s = max(reply["queue_s"] for reply in replies)
         record.compute_s = max(reply["compute_s"] for reply in replies)
@@ -127,11 +139,22 @@ class InParts:
         record.compute_s += self._pool.loop.time() - began
         return wire.unpack_result(question.workload.result_type, packed)
 
+    async def _partials(self, question: Question, plan: Plan, part: Part, note_absent: NoteAbsent) -> list[Any]:
+        """The partial result of a part or, where the function has no room for what it must fetch, of smaller parts."""
+        try:
+            return [await self._work(question, plan, part, None, note_absent)]
+        except CapacityError:
+            if part.of >= MOST_PARTS:
+                raise
+        halves = [Part(2 * part.number + i, 2 * part.of) for i in (0, 1)]
+        return [r for half in halves for r in await self._partials(question, plan, half, note_absent)]
+
     async def _stage_by_stage(self, question: Question, plan: Plan, note_absent: NoteAbsent) -> Any:
         record = question.record
         values: Any = None
         for i in range(len(plan.functions)):
-            reply = await self._work(question, plan, i, values, note_absent)
+            part = Part(i, len(plan.functions), plan.cut)
+            reply = await self._work(question, plan, part, values, note_absent)
             record.fetch_s += reply["fetch_s"]
             record.queue_s += reply["queue_s"]
             record.compute_s += reply["compute_s"]
@@ -141,12 +164,12 @@ class InParts:
                 record.bytes_moved += 2 * len(values)  # to here, and on to the next function
         return wire.unpack_result(question.workload.result_type, values)
 
-    async def _work(self, question: Question, plan: Plan, i: int, values: Any, note_absent: NoteAbsent) -> Any:
+    async def _work(self, question: Question, plan: Plan, part: Part, values: Any, note_absent: NoteAbsent) -> Any:
         """One part of a request on its function; once more, with all that is not durable, when it misses something."""
-        part = Part(i, len(plan.functions), plan.cut)
+        worker = plan.functions[part.number * len(plan.functions) // part.of]
         for everything in (False, True):
             with self._catalogue.lock:
-                objects, to_send = self._objects(question, plan, part, everything)
+                objects, to_send = self._objects(question, worker, part, everything)
                 generation = self._state.generation
             extra = [await self._pool.loop.run_in_executor(None, cut_buffer, b, part) for b in to_send.values()]
             order = {
@@ -154,10 +177,11 @@ class InParts:
                 "objects": objects, "extra": [wire.key_values(key) for key in to_send],
             }  # fmt: skip
             sent = [] if values is None else [send_buffer(values)]
-            function = self._pool.functions.get(plan.functions[i])
+            function = self._pool.functions.get(worker)
             if function is None:
-                raise FunctionLostError(f"cache function {plan.functions[i]} is not alive")
-            question.record.functions.append(function.name)
+                raise FunctionLostError(f"cache function {worker} is not alive")
+            if function.name not in question.record.functions:
+                question.record.functions.append(function.name)
             try:
                 reply = await self._pool.call(
                     function.number, "run", request=wire.pack(order), extra=[send_buffer(b) for b in extra], values=sent
@@ -172,20 +196,22 @@ class InParts:
         raise AssertionError("unreachable")
 
     def _objects(
-        self, question: Question, plan: Plan, part: Part, everything: bool
+        self, question: Question, worker: int, part: Part, everything: bool
     ) -> tuple[list[list[Any]], dict[Key, Any]]:
         """Where a function finds its part of each object, and the objects of which it must be sent its part."""
-        worker = plan.functions[part.number]
         objects: list[list[Any]] = []
         to_send: dict[Key, Any] = {}
         for key in question.keys:
             (keys,) = self._catalogue.key_sets([key])
             slot, where = slot_of(keys), int(self._state.where(keys)[0])
             striped = self._state.striped.get(slot)
+            exact = False
             if where != NOWHERE and striped is not None:
-                same = len(striped) == part.of and self._cut(slot) is part.cut
-                where = striped[part.number] if same else NOWHERE
-            peer = None if where == NOWHERE else "" if where == worker and striped else self._address(where)
+                number = part.number * len(striped) // part.of
+                held = Part(number, len(striped), self._cut(slot))
+                exact, where = held == part, striped[number] if contains(held, part) else NOWHERE
+            # An empty address says that the very part must be there, and is reported when it is not.
+            peer = None if where == NOWHERE else "" if exact and where == worker else self._address(where)
             objects.append([wire.key_values(key), part_bytes(self._catalogue.size(key), part), peer])
             if where == NOWHERE or everything:
                 value = self._not_durable(key)

@@ -27,8 +27,16 @@ def part_bytes(size_bytes: int, part: Part) -> int:
     return -(-size_bytes // part.of)
 
 
+def contains(held: Part | None, part: Part) -> bool:
+    """Whether `part` can be cut from what is held: from the whole object, or from a range that it lies in."""
+    if held is None or held == part:
+        return True
+    fits = held.cut is Cut.RANGES and part.cut is Cut.RANGES and part.of % held.of == 0
+    return fits and part.number * held.of // part.of == held.number
+
+
 def cut(update: codec.ClientUpdate, part: Part) -> memoryview:
-    """One part of a whole object, encoded.
+    """One part of an object, encoded; from the whole object or, see :func:`contains`, from a larger part of it.
 
     Examples
     --------
@@ -42,12 +50,15 @@ def cut(update: codec.ClientUpdate, part: Part) -> memoryview:
     >>> join(key, halves) == whole
     True
     """
-    shapes = {name: array.shape for name, array in update.items()}
     if part.cut is Cut.TENSORS:
         sizes = {name: array.nbytes for name, array in update.items()}
         return codec.encode(update.key, {name: update[name] for name in names_of(sizes, part)}, part=part)
-    ranges = {name: _range(math.prod(shape), part) for name, shape in shapes.items()}
-    pieces = {name: update[name].reshape(-1)[begin:end] for name, (begin, end) in ranges.items()}
+    held = update.part or Part(0, 1)
+    shapes = update.shapes or {name: list(array.shape) for name, array in update.items()}
+    pieces = {}
+    for name, shape in shapes.items():
+        (begin, end), (start, _) = _range(math.prod(shape), part), _range(math.prod(shape), held)
+        pieces[name] = update[name].reshape(-1)[begin - start : end - start]
     return codec.encode(update.key, pieces, part=part, shapes=shapes)
 
 

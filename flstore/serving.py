@@ -183,7 +183,12 @@ class Serving:
             with contextlib.suppress(NotStagedError):
                 return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         record.functions.append(function.name)
-        reply = await self._send(question, run)
+        try:
+            reply = await self._send(question, run)
+        except CapacityError:
+            if (plan := self._in_parts.spread(question)) is None:
+                raise
+            return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
         record.queue_s = reply["queue_s"]

@@ -102,3 +102,16 @@ def test_tensors_are_cut_between_layers_where_that_is_nearly_even():
     assert list(itertools.chain(*runs)) == list(sizes)
     uneven = {"net.a": 100, "net.b": 100, "net.c": 100, "head.w": 1}
     assert parts.names_of(uneven, Part(0, 3, Cut.TENSORS)) == ["net.a"]
+
+
+def test_a_smaller_range_is_cut_from_the_range_that_it_lies_in():
+    held = all_parts(whole(), 3, Cut.RANGES)[1]
+    for number in range(12):
+        part = Part(number, 12)
+        inside = 4 <= number < 8
+        assert parts.contains(held.part, part) == inside
+        if inside:
+            assert bytes(parts.cut(held, part)) == bytes(parts.cut(whole(), part))
+    assert not parts.contains(held.part, Part(2, 4))
+    assert not parts.contains(held.part, Part(1, 3, Cut.TENSORS))
+    assert parts.contains(None, Part(1, 3, Cut.TENSORS))

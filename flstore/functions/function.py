@@ -235,7 +235,7 @@ class CacheFunction(WorkerPlugin):
             entry = self.memory.find(key, of)
             if entry is not None:
                 data.append(_give(entry.value))
-            elif of is not None and (entry := self.memory.pin(key)) is not None:
+            elif of is not None and (entry := self.memory.pin_around(key, of)) is not None:
                 try:
                     data.append(send_buffer(await self._in_io(parts.cut, entry.value, of)))
                 finally:
@@ -310,7 +310,7 @@ class CacheFunction(WorkerPlugin):
         the persistent store."""
         if sent is not None:
             return await self._in_io(_take, key, sent, of)
-        if of is not None and (entry := self.memory.pin(key)) is not None:
+        if of is not None and (entry := self.memory.pin_around(key, of)) is not None:
             try:
                 return (await self._in_io(_take, key, await self._in_io(parts.cut, entry.value, of), of))[0], 0
             finally:

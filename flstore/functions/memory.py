@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flstore.errors import CapacityError
+from flstore.parts import contains
 from flstore.types import Key, Part
 
 SCRATCH_SHARE = 0.25
@@ -113,6 +114,14 @@ class FunctionMemory:
         entry = self.find(key, part)
         if entry is not None:
             entry.pins += 1
+        return entry
+
+    def pin_around(self, key: Key, part: Part | None) -> Entry | None:
+        """Pin an entry from which `part` can be cut; None for the whole object, and when there is no such entry."""
+        entry = self.entries.get(key)
+        if part is None or entry is None or not contains(entry.part, part):
+            return None
+        entry.pins += 1
         return entry
 
     async def unpin(self, entries: Iterable[Entry]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,12 +165,38 @@ def test_a_killed_function_frees_the_other_parts_and_the_round_comes_back(
     store = settle(open_store(functions=3, memory=MEMORY))
     slot = next(s for s in store._state.striped if s[1] is Kind.UPDATE)
     victim = store._pool.functions[store._state.striped[slot][0]]
-    import os
-    import signal
-
     os.kill(victim.pid, signal.SIGKILL)
     found = store.request("cosine_similarity", round=1)
     check_equal(found.value, large.request("cosine_similarity", round=1).value)
     assert any(isinstance(entry.event, FunctionLost) for entry in store.log)
     store.flush()
     assert len(store._state.striped[slot]) == 2
+
+
+def test_the_part_of_a_function_that_hangs_is_read_by_the_other_as_it_has_room(
+    open_store: Callable[..., FLStore], large: FLStore
+) -> None:
+    """The other one has no scratch space for a whole part, so it takes smaller ones, one after the other."""
+    store = settle(open_store(functions=2, memory=MEMORY, ping_deadline_s=0.5))
+    hung = store._pool.functions[1]
+    os.kill(hung.pid, signal.SIGSTOP)
+    try:
+        store._pool.sync(hung.silent.wait())
+        found = store.request("cosine_similarity", round=1)
+        assert found.record.functions == ["function-0"]
+        assert found.record.bytes_moved > 0.5 * ROUND_BYTES  # from the persistent store
+        check_equal(found.value, large.request("cosine_similarity", round=1).value)
+    finally:
+        os.kill(hung.pid, signal.SIGCONT)
+
+
+def test_a_round_larger_than_all_functions_is_answered_range_by_range(
+    open_store: Callable[..., FLStore], large: FLStore
+) -> None:
+    store = open_store(functions=1, memory=1_200_000)
+    store.ingest(0, {}, aggregate=start())
+    store.ingest(1, updates())
+    store.flush()
+    found = store.request("clustering", round=1, k=2)
+    check_equal(found.value, large.request("clustering", round=1, k=2).value)
+    assert store._state.striped == {}
