@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,8 @@ class Moves:
         self._held_back: dict[int, asyncio.Event] = {}
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
-        self._cutting = asyncio.Lock()  # one part at a time is in memory beside the object that it is cut from
+        # For each function one part at a time is in memory beside the object that it is cut from.
+        self._cutting: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def start(
         self, action: Load | Drop, incarnation: str, at_hand: Mapping[Key, Any], after: Future[Any] | None = None
@@ -170,7 +171,7 @@ class Moves:
         sizes = {key: part_bytes(self._catalogue.size(key), part) for key in keys}
         of = [part.number, part.of, str(part.cut)]
         for key in (key for key in keys if key in at_hand):
-            async with self._cutting:
+            async with self._cutting[action.function]:
                 data = await self._pool.loop.run_in_executor(None, cut_buffer, at_hand[key], part)
                 for at, piece in pieces(data):
                     reply = await self._call(

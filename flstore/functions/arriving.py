@@ -94,7 +94,8 @@ def read_stored_part(objects: ObjectStore, key: Key, part: Part, size_bytes: int
 
 
 def _check_size(update: codec.ClientUpdate, size_bytes: int) -> None:
-    if update.size_bytes > UNEVEN * size_bytes + HEADER_BYTES:
+    uneven = update.part is not None and update.part.cut is Cut.TENSORS
+    if uneven and update.size_bytes > UNEVEN * size_bytes + HEADER_BYTES:
         raise CapacityError(
             f"{update.part} of the {update.key} has {update.size_bytes} bytes where an even share has {size_bytes}: "
             f"its tensors cannot be shared out evenly; give the functions more memory (FLStore.local(memory=...))"
