@@ -55,6 +55,27 @@ def opaque() -> Any:
     return Net()
 
 
+def vector() -> Any:
+    """A model with the tensors of ``make_round``."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.zeros(2000))
+            self.register_buffer("seen", torch.tensor(0))
+
+        def forward(self, x: Any) -> Any:
+            return (x * self.w).reshape(len(x), CLASSES, -1).sum(-1)
+
+    return Net()
+
+
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    return rng.normal(size=(20, 2000)).astype("f4"), rng.integers(0, CLASSES, size=20)
+
+
 def digits() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     return rng.normal(size=(50, WIDTH)).astype("f4"), rng.integers(0, CLASSES, size=50)
