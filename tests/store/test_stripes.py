@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flstore import FLStore
+from flstore import FLStore, policies
+from flstore.engine import fold
 from flstore.types import FunctionLost, Kind
 from tests.store.odd_workloads import SquaresOfElements
 
@@ -171,6 +172,11 @@ def test_a_killed_function_frees_the_other_parts_and_the_round_comes_back(
     assert any(isinstance(entry.event, FunctionLost) for entry in store.log)
     store.flush()
     assert len(store._state.striped[slot]) == 2
+    state, differing = fold(store.log, policies.make("tailored"))
+    assert differing == []
+    assert state.striped == store._state.striped
+    index = {store._pool.functions[f].name: sum(map(len, held.values())) for f, held in state.holdings().items()}
+    assert {name: len(keys) for name, keys in store.inventory().items()} == index
 
 
 def test_the_part_of_a_function_that_hangs_is_read_by_the_other_as_it_has_room(
