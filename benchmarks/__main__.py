@@ -12,7 +12,10 @@ from pathlib import Path
 from benchmarks import machine, report
 from benchmarks.rows import Row
 
-NAMES = ("import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover")
+NAMES = (
+    "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover",
+    "big",
+)  # fmt: skip
 LATEST = Path(__file__).with_name("latest.json")
 
 

@@ -7,12 +7,14 @@ sender's. The first entry of ``__metadata__`` is an xxh3-128 checksum at a fixed
 own digits read as zeros.
 """
 
+# Longer than 300 lines because the format, its reader and its writer are one thing.
+
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,15 +22,17 @@ import xxhash
 from numpy.typing import DTypeLike, NDArray
 
 from flstore.errors import CorruptObjectError
-from flstore.tensor_layout import DIGITS, FORMAT, PREFIX, Field, Layout, place
+from flstore.tensor_layout import DIGITS, FORMAT, PREFIX, Field, Layout, header, place
 from flstore.tensors import ALIGNMENT as ALIGNMENT
 from flstore.tensors import DTYPES, Bytes, as_bytes
 from flstore.tensors import Buffer as Buffer
 from flstore.tensors import aligned_copy as aligned_copy
 from flstore.tensors import aligned_empty as aligned_empty
 from flstore.tensors import nonfinite as nonfinite
-from flstore.types import Key, Kind
+from flstore.types import Cut, Key, Kind, Part
 
+MOST_HEADER_BYTES = 100_000_000
+"""safetensors readers refuse longer headers."""
 CHECKSUM_PREFIX_BYTES = DIGITS.stop
 """How much of an object :func:`checksum_of` needs."""
 
@@ -44,12 +48,20 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         xxh3-128, 32 hexadecimal digits. Two updates are equal exactly when their checksums are.
     size_bytes : int
         Bytes of the whole object, header included.
+    part : Part or None
+        Which part of the object this is (``flstore.parts``); None for a whole one.
+    shapes : dict of str to list of int
+        Of the tensors of the whole object, where this is a part that was cut by ranges.
     """
 
-    __slots__ = ("_base", "_data", "_fields", "_signature", "checksum", "key")
+    __slots__ = ("_base", "_data", "_fields", "_signature", "checksum", "key", "part", "shapes")
 
-    def __init__(self, key: Key, checksum: str, base: Bytes, fields: dict[str, Field], start: int) -> None:
+    def __init__(
+        self, key: Key, checksum: str, base: Bytes, fields: dict[str, Field], start: int, of: Any = None
+    ) -> None:
         self.key = key
+        self.part: Part | None = None if of is None else Part(of[0], of[1], Cut(of[2]))
+        self.shapes: dict[str, list[int]] = {} if of is None else of[3]
         self.checksum = checksum
         self._base = base
         self._data = base[start:]
@@ -122,7 +134,9 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         return f"<ClientUpdate {self.key}: {count}, {self.size_bytes / 1e6:.1f} MB, {', '.join(self.dtypes)}>"
 
 
-def encode(key: Key, tensors: Mapping[str, Any]) -> memoryview:
+def encode(
+    key: Key, tensors: Mapping[str, Any], *, part: Part | None = None, shapes: Mapping[str, Any] | None = None
+) -> memoryview:
     """Lay tensors out as one safetensors buffer.
 
     Parameters
@@ -131,6 +145,10 @@ def encode(key: Key, tensors: Mapping[str, Any]) -> memoryview:
         Name of the object; part of its bytes. An UPDATE has a client, an AGGREGATE has none.
     tensors : mapping of str to ndarray or torch.Tensor
         Any strides, any byte order, any device; each is copied once. The dtypes of safetensors of whole bytes.
+    part : Part, optional
+        The tensors are this part of the object only.
+    shapes : mapping of str to shape, optional
+        With `part`: the tensors are ranges of tensors of these shapes.
 
     Returns
     -------
@@ -148,10 +166,74 @@ def encode(key: Key, tensors: Mapping[str, Any]) -> memoryview:
     >>> update["w"].shape, update.dtypes
     ((2, 3), ('float32',))
     """
-    return Layout.of(key, tensors).encode()
+    of = None if part is None else [*part, dict(shapes or {})]
+    return Layout.of(key, tensors, of).encode()
 
 
-def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None) -> ClientUpdate:
+class Blank:
+    """An object whose values are still to come: write them into `data`, where `fields` says, then seal it."""
+
+    def __init__(
+        self, key: Key, tensors: Mapping[str, tuple[str, tuple[int, ...]]], part: Part | None = None,
+        shapes: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.fields, size = place(tensors)
+        head = header(key, self.fields, None if part is None else [*part, dict(shapes or {})])
+        self._buffer = aligned_empty(len(head) + size)
+        self._buffer[: len(head)] = np.frombuffer(head, np.uint8)
+        self.data = self._buffer[len(head) :]
+
+    def seal(self) -> memoryview:
+        """Note the checksum; the whole object, read-only."""
+        digits = xxhash.xxh3_128_hexdigest(self._buffer.data).encode()
+        self._buffer[DIGITS] = np.frombuffer(digits, np.uint8)
+        return self._buffer.data.toreadonly()
+
+
+class Header:
+    """The beginning of an object that arrives piece by piece, and the checksum over all of it.
+
+    Parameters
+    ----------
+    read : callable
+        ``read(start, size)`` gives that range of the object's bytes.
+    key : Key
+        The name that the object must have.
+
+    Raises
+    ------
+    CorruptObjectError
+        Not an object of ours, or another one.
+    """
+
+    def __init__(self, read: Callable[[int, int], Buffer], key: Key) -> None:
+        try:
+            length = int.from_bytes(bytes(as_bytes(read(0, 8))), "little")
+            if length > MOST_HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            view = as_bytes(read(0, 8 + length)).toreadonly()
+            found, self.fields, self.start, size, of = _parse(view)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
+            raise CorruptObjectError(f"{key}: damaged header: {exc}") from exc
+        if found != key or of is not None:
+            raise CorruptObjectError(f"{key}: the object holds the {found}{'' if of is None else ', in part,'} instead")
+        self.end = self.start + size
+        self._what = f"{key}: its {self.end} bytes"
+        self._checksum = bytes(view[DIGITS]).decode()
+        self._digest = xxhash.xxh3_128(bytes(view[: DIGITS.start]) + b"0" * 32)
+        self._digest.update(view[DIGITS.stop :])
+
+    def add(self, piece: Buffer) -> None:
+        """Take the next bytes after the header into the checksum."""
+        self._digest.update(as_bytes(piece))
+
+    def verify(self) -> None:
+        """Raise CorruptObjectError unless all pieces together match the checksum."""
+        if self._digest.hexdigest() != self._checksum:
+            raise CorruptObjectError(f"{self._what} do not match their checksum {self._checksum}")
+
+
+def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None, part: Part | None = None) -> ClientUpdate:
     """Read an object of ours; its tensors are views into `buffer`, which must not change afterwards.
 
     Views are as aligned as the buffer is: pass what arrived from elsewhere through :func:`aligned_copy` first.
@@ -164,16 +246,18 @@ def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None) -> Cl
         Compare the checksum (one pass over the bytes). Size and layout are always checked.
     key : Key, optional
         The name that the object must have.
+    part : Part, optional
+        With `key`: which part of that object it must be.
 
     Raises
     ------
     CorruptObjectError
-        Truncated, altered, not written by this codec, or another object than `key`.
+        Truncated, altered, not written by this codec, or another object than `key`, or another part of it.
     """
     view = as_bytes(buffer).toreadonly()
     what = "object" if key is None else str(key)
     try:
-        found, fields, start, size = _parse(view)
+        found, fields, start, size, of = _parse(view)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise CorruptObjectError(f"{what}: damaged header in {view.nbytes} bytes: {exc}") from exc
     if start + size != view.nbytes:
@@ -183,7 +267,10 @@ def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None) -> Cl
         raise CorruptObjectError(f"{what}: its {view.nbytes} bytes do not match their checksum {checksum}")
     if key is not None and found != key:
         raise CorruptObjectError(f"{what}: the object holds the {found} instead")
-    return ClientUpdate(found, checksum, np.frombuffer(view, np.uint8), fields, start)
+    update = ClientUpdate(found, checksum, np.frombuffer(view, np.uint8), fields, start, of)
+    if key is not None and update.part != part:
+        raise CorruptObjectError(f"{what}: the object holds part {update.part} instead of {part}")
+    return update
 
 
 def checksum_of(buffer: Buffer) -> str:
@@ -201,8 +288,11 @@ def checksum_of(buffer: Buffer) -> str:
     return digits.decode()
 
 
-def _parse(view: memoryview) -> tuple[Key, dict[str, Field], int, int]:
-    """Key, fields, start and size of the data; ValueError and its like for all that :func:`encode` never writes."""
+def _parse(view: memoryview) -> tuple[Key, dict[str, Field], int, int, Any]:
+    """Key, fields, start and size of the data, and what part it is (None: whole).
+
+    ValueError and its like for all that :func:`encode` never writes.
+    """
     if view[8 : DIGITS.start] != PREFIX:
         raise ValueError("it was not written by FLStore")
     length = int.from_bytes(view[:8], "little")
@@ -220,7 +310,7 @@ def _parse(view: memoryview) -> tuple[Key, dict[str, Field], int, int]:
     for name, entry in entries.items():
         if entry["data_offsets"] != [fields[name].begin, fields[name].end]:
             raise ValueError(f"tensor {name!r} is not where it belongs")
-    return key, fields, 8 + length, size
+    return key, fields, 8 + length, size, json.loads(meta["part"]) if "part" in meta else None
 
 
 def _shape(entry: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:

@@ -96,6 +96,10 @@ class RequestError(FLStoreError, RuntimeError):
     """A workload raised while it ran on a cache function; the message holds what it said."""
 
 
+class NotStagedError(FLStoreError, RuntimeError):
+    """A model that is held in parts cannot be run part by part; it is put together on one function instead."""
+
+
 class StoreClosedError(FLStoreError, RuntimeError):
     """The store was closed; open it again to go on."""
 
@@ -119,6 +123,7 @@ BY_NAME: dict[str, type[FLStoreError]] = {
     for cls in (
         InvalidIdError, InvalidUpdateError, InvalidParameterError, UnknownNameError, UpdateNotFoundError,
         UpdateExistsError, StoreError, CorruptObjectError, CapacityError, ClusterError, FunctionLostError, RequestError,
-        RequestTimeoutError, StoreClosedError, PolicyError, OptionalDependencyError, WriterExistsError, ReaderError,
+        RequestTimeoutError, NotStagedError, StoreClosedError, PolicyError, OptionalDependencyError, WriterExistsError,
+        ReaderError,
     )
 }  # fmt: skip

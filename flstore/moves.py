@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from flstore.catalogue import Catalogue
 from flstore.errors import FLStoreError, FunctionLostError
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
-from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed
+from flstore.parts import cut_buffer, part_bytes, pieces
+from flstore.types import Drop, Event, Key, Kind, Load, Loaded, LoadFailed, Part
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -69,6 +70,8 @@ class Moves:
         self._held_back: dict[int, asyncio.Event] = {}
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
+        # For each function one part at a time is in memory beside the object that it is cut from.
+        self._cutting: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def start(
         self,
@@ -198,6 +201,8 @@ class Moves:
         self, action: Load, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
     ) -> list[tuple[Key, str]]:
         """Send what is here, and let the function fetch the rest; returns what failed and why."""
+        if action.part is not None:
+            return await self._load_parts(action, action.part, incarnation, keys, at_hand, background)
         failed: list[Any] = []
         metadata = [key for key in at_hand if key.kind is Kind.METADATA]
         if metadata:
@@ -229,6 +234,34 @@ class Moves:
                 key = wire.key_of(values)
                 data = [sendable(key, copy.value)]
                 failed += wire.unpack((await self._call(action, incarnation, "put", [key], data=data))["failed"])
+        return [(wire.key_of(values), reason) for values, reason, _ in failed]
+
+    async def _load_parts(
+        self, action: Load, part: Part, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any], background: bool
+    ) -> list[tuple[Key, str]]:
+        """The same for parts of objects, in pieces."""
+        failed: list[Any] = []
+        sizes = {key: part_bytes(self._catalogue.size(key), part) for key in keys}
+        of = [part.number, part.of, str(part.cut)]
+        for key in (key for key in keys if key in at_hand):
+            async with self._cutting[action.function]:
+                data = await self._pool.loop.run_in_executor(None, cut_buffer, at_hand[key], part)
+                for at, piece in pieces(data):
+                    reply = await self._call(
+                        action, incarnation, "put_part", [key], part=of, size_bytes=sizes[key], at=at,
+                        total=data.nbytes, data=sendable(key, piece),
+                    )  # fmt: skip
+                    if not_taken := wire.unpack(reply["failed"]):
+                        failed += not_taken
+                        break
+                del data
+        rest = [key for key in keys if key not in at_hand]
+        if rest:
+            reply = await self._call(
+                action, incarnation, "load_part", rest, part=of, sizes=[sizes[key] for key in rest],
+                background=background,
+            )  # fmt: skip
+            failed += wire.unpack(reply["failed"])
         return [(wire.key_of(values), reason) for values, reason, _ in failed]
 
     async def _call(

@@ -5,27 +5,29 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from flstore import workloads
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
 from flstore.engine.state import View
+from flstore.engine.wants import Slot
 from flstore.errors import (
     CapacityError,
     FLStoreError,
     FunctionLostError,
+    NotStagedError,
     RequestTimeoutError,
     StoreClosedError,
 )
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
 from flstore.heat import Heat
+from flstore.in_parts import InParts, order_of, slot_of
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
@@ -83,6 +85,7 @@ class Serving:
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
         self._heat = Heat(self._state, report)
+        self._in_parts = InParts(pool, catalogue, not_durable)
         self._open: set[Question] = set()
         self._begun: list[tuple[Question, Requested, Run]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,12 +228,19 @@ class Serving:
         function = self._pool.functions.get(run.function)
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
+        if (plan := self._in_parts.plan(question)) is not None:
+            with contextlib.suppress(NotStagedError):
+                return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         record.functions.append(function.name)
         self._busy[run.function] += 1
         try:
             async with function.running:
                 queued_s = self._pool.loop.time() - began - waited_s
                 reply = await self._send(question, run)
+        except CapacityError:
+            if (plan := self._in_parts.spread(question)) is None:
+                raise
+            return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         finally:
             with self._idle:
                 self._busy[run.function] -= 1
@@ -255,7 +265,7 @@ class Serving:
             try:
                 reply = await self._pool.call(run.function, "run", request=order, extra=extra)
                 absent = [wire.key_of(values) for values in wire.unpack(reply["absent"])]
-                self._note_absent(question, run, absent, generation)
+                self._note_absent(question, run.function, absent, generation)
                 return reply
             except DAMAGED as error:
                 if everything:
@@ -264,7 +274,7 @@ class Serving:
                     copies[error.key] = await self._healing.value(error.key, error)
                 everything = True
 
-    def _note_absent(self, question: Question, run: Run, keys: list[Key], generation: int) -> None:
+    def _note_absent(self, question: Question, function: int, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
         lacking = question.hit_keys.intersection(keys)
         question.hit_keys -= lacking
@@ -273,9 +283,9 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                on_its_way = self._state.loading([(run.function, part)])[1]
-                if self._state.holds(run.function, part)[0] and not on_its_way:
-                    self._report(LoadFailed(run.function, part, "the function does not hold it", generation))
+                on_its_way = self._state.loading([(function, part)])[1]
+                if self._state.holds(function, part)[0] and not on_its_way:
+                    self._report(LoadFailed(function, part, "the function does not hold it", generation))
 
     def _order(
         self, question: Question, run: Run, everything: bool, copies: Mapping[Key, Any]
@@ -287,27 +297,26 @@ class Serving:
         """
         objects: list[list[Any]] = []
         extra: dict[Key, Any] = dict(copies)
+        in_parts: dict[Slot, KeySet] = {}
         for number, part in run.held:
+            if (slot := slot_of(part)) in self._state.striped:
+                in_parts[slot] = part
+                continue
             function = self._pool.functions.get(number)
             answers = function is not None and not function.silent.is_set()
             peer = "" if number == run.function else function.address if function is not None and answers else None
             objects += self._located(part, peer)
+        for slot, part in in_parts.items():
+            objects += self._located(part, self._in_parts.holders(slot))
         for part in run.missing:
             objects += self._located(part, None)
         for part in (*run.missing, *(part for _, part in run.held if everything)):
             found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
             extra.update((key, value) for key, value in found if value is not None)
-        scope, workload = question.scope, question.workload
-        order = {
-            "workload": workloads.by_path(type(workload)),
-            "params": {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)},  # type: ignore[arg-type]
-            "objects": objects,
-            "scope": {"job": scope.job, "round": scope.round, "client": scope.client, "rounds": scope.rounds},
-            "extra": [wire.key_values(key) for key in extra],
-        }
+        order = {**order_of(question), "objects": objects, "extra": [wire.key_values(key) for key in extra]}
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
-    def _located(self, part: KeySet, peer: str | None) -> list[list[Any]]:
+    def _located(self, part: KeySet, peer: Any) -> list[list[Any]]:
         sizes, since = View(self._state).size(part).tolist(), self._state.since(part).tolist()
         known = zip(self._catalogue.keys(part), sizes, since, strict=True)
         return [[wire.key_values(key), size, peer, born] for key, size, born in known]

@@ -31,6 +31,7 @@ from flstore.errors import (
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
 from flstore.here import answer_here
+from flstore.in_parts import most_bytes
 from flstore.moves import Moves, Origin
 from flstore.persistence import Verification
 from flstore.persistence.values import take
@@ -101,6 +102,7 @@ class FLStore(System):
         lease_s: float = 60.0,
         max_in_flight: int = 1000,
         retention: int | None = None,
+        scratch_share: float = 0.25,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -111,6 +113,8 @@ class FLStore(System):
             raise InvalidParameterError(f"replicas must be an integer of at least 0, got {replicas!r}")
         if not lease_s > ping_deadline_s:
             raise InvalidParameterError(f"lease_s must be above ping_deadline_s={ping_deadline_s}, got {lease_s!r}")
+        if not 0 < scratch_share < 1:
+            raise InvalidParameterError(f"scratch_share must be between 0 and 1, got {scratch_share!r}")
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._writing = Writing(self, takeover, ping_deadline_s)
@@ -136,6 +140,7 @@ class FLStore(System):
                 compute_threads=self._size.cores,
                 telling=self._writing,
                 lease_s=lease_s,
+                scratch_share=scratch_share,
             )
             self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
@@ -195,7 +200,8 @@ class FLStore(System):
             requests spread; default 0), ``takeover`` (become the writer of this job even if another process is; that
             one is told when it next ingests), ``max_in_flight`` (requests that may be open at a time, the others wait;
             default 1000), ``retention`` (rounds that are kept: once a newer one comes, older ones are deleted in the
-            background, for good; the aggregate that the oldest kept one started from stays. Default: all).
+            background, for good; the aggregate that the oldest kept one started from stays. Default: all),
+            ``scratch_share`` (the part of a function's memory that is kept for requests; default 0.25).
 
         Raises
         ------
@@ -387,11 +393,11 @@ class FLStore(System):
 
     def _check_sizes(self, sizes: Mapping[Key, int]) -> None:
         with self._lock:
-            largest = max((f.capacity_bytes for f in self._state.functions.values()), default=0)
+            largest = most_bytes(self._state)
         for key, size in sizes.items():
             if 0 < largest < size:
                 raise CapacityError(
-                    f"{key} has {size} bytes, more than the {largest} bytes that a function can cache. It is being "
+                    f"{key} has {size} bytes, more than the {largest} bytes that the functions can cache. It is being "
                     f"written to the persistent store all the same; open the store with more memory, such as "
                     f"FLStore.local(memory={2 * size})"
                 )

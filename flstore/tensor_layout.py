@@ -63,12 +63,12 @@ class Layout:
     size_bytes: int
 
     @classmethod
-    def of(cls, key: Key, tensors: Mapping[str, Any]) -> Layout:
-        """Check tensors and say where they go; raises as :func:`flstore.codec.encode` does."""
+    def of(cls, key: Key, tensors: Mapping[str, Any], part: list[Any] | None = None) -> Layout:
+        """Check tensors and say where they go; raises as :func:`flstore.codec.encode` does. `part`: see header."""
         arrays = as_arrays(tensors)
         fields, size = place({name: (BY_NAME[a.dtype.name][0], a.shape) for name, a in arrays.items()})
-        header = _header(key, fields)
-        return cls(key, arrays, fields, header, len(header) + size)
+        head = header(key, fields, part)
+        return cls(key, arrays, fields, head, len(head) + size)
 
     @property
     def signature(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
@@ -117,13 +117,16 @@ def _place(described: tuple[tuple[str, str, tuple[int, ...]], ...]) -> tuple[dic
     return {n: Field(t, DTYPES[t], s, begin[n], begin[n] + sizes[n]) for n, (t, s) in tensors.items()}, at
 
 
-def _header(key: Key, fields: Mapping[str, Field]) -> bytes:
+def header(key: Key, fields: Mapping[str, Field], part: list[Any] | None = None) -> bytes:
+    """What comes before the data, with zeros for the checksum; of a part of an object also which part, as JSON."""
     if key.kind is Kind.METADATA or (key.kind is Kind.UPDATE) != (key.client is not None):
         raise InvalidUpdateError(f"no tensors can be stored as {key!r}: an UPDATE has a client, an AGGREGATE none")
     meta = {"checksum": "0" * 32, "format": FORMAT, "job": key.job, "kind": key.kind.name.lower()}
     meta["round"] = str(operator.index(key.round))
     if key.client is not None:
         meta["client"] = key.client
+    if part is not None:
+        meta["part"] = json.dumps(part)
     entries: dict[str, Any] = {"__metadata__": meta}
     for name, f in fields.items():
         entries[name] = {"dtype": f.tag, "shape": f.shape, "data_offsets": (f.begin, f.end)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,24 @@ class Source(StrEnum):
     INGEST = "ingest"
     PEER = "peer"
     STORE = "store"
+
+
+class Cut(StrEnum):
+    """How an object is cut into parts."""
+
+    RANGES = "ranges"
+    """Part i of n has of each tensor the elements from i * size // n up to where the next part begins: what adds up
+    over elements, such as inner products, adds up over parts."""
+    TENSORS = "tensors"
+    """Each part is a run of whole tensors in the sender's order: what is computed layer by layer goes part by part."""
+
+
+class Part(NamedTuple):
+    """One part of an object: the `number`-th (from 0) `of` so many."""
+
+    number: int
+    of: int
+    cut: Cut = Cut.RANGES
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -289,7 +307,7 @@ class Unwant:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`function` shall hold these objects, and gets them from `source`."""
+    """`function` shall hold these objects, or the same `part` of each, and gets them from `source`."""
 
     function: int
     keys: KeySet
@@ -297,6 +315,7 @@ class Load:
     size_bytes: int
     generation: int
     priority: int = 0
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ import pytest
 
 from flstore import workloads
 from flstore.codec import decode, encode
+from flstore.parts import cut
 from flstore.simulator import participation_trace, replay
-from flstore.types import Key, Kind
+from flstore.testing.workloads import check_workload
+from flstore.types import Key, Kind, Part
 from flstore.workloads.base import Inputs, Scope
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -70,3 +72,15 @@ def test_the_workload_is_found_by_its_path_and_computes_norms(example):
     found = cls().compute(Inputs(scope, data))
     assert found.clients == ["a", "b"]
     assert found.norms == [5.0, 10.0]
+
+
+def test_the_additive_workload_answers_the_same_from_ranges(example):
+    example("flstore/workloads/squares.py")
+    cls = workloads.from_path("contributed_squares:Squares")
+    check_workload(cls)
+    scope = Scope(job="j", round=3)
+    key = Key("j", Kind.UPDATE, 3, "a")
+    update = decode(encode(key, {"w": np.array([[3.0, 0.0]], dtype=np.float32), "v": np.array([4.0, 1.0])}))
+    parts = [cls().partial(Inputs(scope, {key: decode(cut(update, Part(i, 2)))})) for i in range(2)]
+    assert [part["squares"].tolist() for part in parts] == [[25.0], [1.0]]
+    assert cls().finish(scope, cls().combine(parts)).squares == [26.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flstore.engine.copies import drop_copies, held_by, put_copy, release, subset, vacate
+from flstore.engine.copies import drop_copies, give_up, held_by, put_copy, release, subset, vacate
 from flstore.engine.room import await_room, load
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, distinct
@@ -14,9 +14,13 @@ from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ing
 def refresh(state: State, event: Ingested) -> list[Action]:
     """Register what arrived. What is already held (metadata that grew) is loaded anew, where it sits if it fits."""
     actions: list[Action] = []
-    if state.copied:
+    if state.copied or state.striped:
         for slot, table, _, rows in state.resolve(event.keys):
-            if table is not None and table.copies:
+            if table is not None and table.parts > 1:
+                held = rows[(rows >= 0) & (table.function[rows] != NOWHERE)]
+                actions += give_up(state, slot, table, held)
+                await_room(state, slot, held, ingested=True)
+            elif table is not None and table.copies:
                 actions += drop_copies(state, slot, table, rows[rows >= 0])
                 state.short[slot] = None
     state.register(event.keys, event.sizes)
@@ -43,14 +47,18 @@ def forget(state: State, event: LoadFailed) -> list[Action]:
     """
     if event.function not in state.functions:
         return []
+    drops: list[Action] = []
     for slot, table, _, rows in state.resolve(event.keys):
         if table is not None:
             meant = held_by(table, rows[rows >= 0], event.function, event.generation)
+            if table.parts > 1:  # the other parts are of no use without this one
+                drops += give_up(state, slot, table, meant)
+                continue
             vacate(state, slot, table, meant, event.function)
             if slot in state.short:  # not at once: what failed would fail for ever
                 del state.short[slot]
                 state.bereft[slot] = None
-    return [Drop(event.function, event.keys, event.generation)]
+    return [*drops, Drop(event.function, event.keys, event.generation)]
 
 
 def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
@@ -71,18 +79,16 @@ def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
 
 def join(state: State, event: FunctionJoined) -> list[Action]:
     """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped."""
-    if event.function in state.functions:
-        lose(state, FunctionLost(event.function))
+    actions: list[Action] = lose(state, FunctionLost(event.function)) if event.function in state.functions else []
     function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
     state.may_fit = True
-    actions: list[Action] = []
     for keys, sizes in event.holds:
         at = 0
         for slot, table, clients, rows in state.resolve(keys):
             here = sizes[at : at + len(rows)]
             at += len(rows)
             adopt = np.zeros(len(rows), dtype=np.bool_)
-            if table is not None and slot[1] is not Kind.METADATA:  # which may have changed meanwhile
+            if table is not None and table.parts == 1 and slot[1] is not Kind.METADATA:  # that may have changed
                 known = (rows >= 0) & (table.wants[rows] > 0) & (table.sizes[rows] == here)
                 spare = known & (table.function[rows] != NOWHERE)
                 spare &= np.array([sum(la.function[r] != NOWHERE for la in table.copies) for r in rows]) < (
@@ -104,17 +110,32 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
     return actions
 
 
-def lose(state: State, event: FunctionLost) -> None:
-    """What the function alone held is wanted elsewhere now; copies take over the rest.
+def lose(state: State, event: FunctionLost) -> list[Action]:
+    """What the function alone held is wanted elsewhere now; copies take over the rest, other parts are dropped.
 
     Late news of an earlier incarnation changes nothing.
     """
     known = state.functions.get(event.function)
     if known is None or (event.incarnation and event.incarnation != known.incarnation):
-        return
+        return []
+    drops = disband(state, event.function)
     for slot, table in state.slots():
         held = held_by(table, np.arange(len(table.clients)), event.function)
         homeless = vacate(state, slot, table, held, event.function) if len(held) else held
         if len(homeless):
             await_room(state, slot, homeless)
     del state.functions[event.function]
+    return [action for action in drops if isinstance(action, Drop) and action.function != event.function]
+
+
+def disband(state: State, function: int) -> list[Action]:
+    """Drop everything of which `function` has a part, and let it wait for room."""
+    actions: list[Action] = []
+    for slot, functions in list(state.striped.items()):
+        if function in functions:
+            table = state.table(slot)
+            assert table is not None
+            rows = np.flatnonzero(table.function != NOWHERE)
+            actions += give_up(state, slot, table, rows)
+            await_room(state, slot, rows)
+    return actions

@@ -77,8 +77,17 @@ def release(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> None
 def release_copies(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> None:
     """Note that these rows have no copies any more."""
     for layer in table.copies:
-        _clear(state, table, layer, rows, copy=True)
+        _clear(state, table, layer, rows, copy=table.parts == 1)
     _tidy(state, slot, table)
+
+
+def give_up(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> list[Action]:
+    """Drop these rows, with all their copies or parts, from wherever they are."""
+    actions: list[Action] = [
+        Drop(f, subset(*slot, table.clients[part]), state.generation) for f, part in holders(table, rows)
+    ]
+    release(state, slot, table, rows)
+    return actions
 
 
 def drop_copies(state: State, slot: Slot, table: RoundTable, rows: IntArray) -> list[Action]:
@@ -103,12 +112,17 @@ def shed(state: State, sizes: IntArray) -> list[Action]:
     function = max(room, key=lambda f: (room[f], -f), default=NOWHERE)
     if function == NOWHERE or room[function] < int(sizes.min()):
         return []
+    return shed_from(state, function, int(sizes.sum()))
+
+
+def shed_from(state: State, function: int, size_bytes: int) -> list[Action]:
+    """Drop copies, the oldest first, from `function` until so many bytes are free there, or no copy is left."""
     actions: list[Action] = []
     for slot in list(state.copied):
         table = state.table(slot)
         assert table is not None
         for layer in table.copies:
-            missing = int(sizes.sum()) - state.functions[function].free_bytes
+            missing = size_bytes - state.functions[function].free_bytes
             rows = np.flatnonzero(layer.function == function)
             if missing <= 0 or not len(rows):
                 continue
@@ -130,6 +144,9 @@ def replicate(state: State) -> list[Action]:
     for slot in list(state.short):
         table = state.table(slot)
         assert table is not None
+        if table.parts > 1:
+            del state.short[slot]
+            continue
         wanted = 1 + state.copies_wanted(slot)
         rows = _lacking(state, table, min(wanted, staying))
         while len(rows):
@@ -151,7 +168,7 @@ def demand(state: State, event: Demand) -> list[Action]:
         state.hot.pop(slot, None)
         if event.copies > 0:
             state.hot[slot] = event.copies
-        if table is None:
+        if table is None or table.parts > 1:
             continue
         if state.copies_wanted(slot) > before:
             state.short[slot] = None
@@ -163,7 +180,7 @@ def demand(state: State, event: Demand) -> list[Action]:
                 actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
                 _clear(state, table, layer, part, copy=True)
         if (table.copies and state.copies_wanted(slot)) or any(f.leaving for f in state.functions.values()):
-            state.short[slot] = None  # a row may have had its one copy in a layer that went
+            state.short[slot] = None  # a row may have had its one copy, or its one that stays, in a layer that went
             state.may_fit = True
         _tidy(state, slot, table)
     return actions
@@ -176,7 +193,7 @@ def leave(state: State, event: FunctionLeaving) -> None:
         return
     going.leaving = state.may_fit = True
     for slot, table in state.slots():
-        if len(held_by(table, np.arange(len(table.clients)), event.function)):
+        if table.parts == 1 and len(held_by(table, np.arange(len(table.clients)), event.function)):
             state.short[slot] = None
 
 
@@ -186,7 +203,7 @@ def leave(state: State, event: FunctionLeaving) -> None:
 def _clear(state: State, table: RoundTable, layer: Layer | RoundTable, rows: IntArray, *, copy: bool = False) -> None:
     for f in distinct(layer.function[rows]):
         if f != NOWHERE:
-            size = int(table.sizes[rows[layer.function[rows] == f]].sum())
+            size = table.bytes_each(rows[layer.function[rows] == f])
             state.functions[f].used_bytes -= size
             state.functions[f].copy_bytes -= size if copy else 0
             state.may_fit = True
@@ -194,11 +211,12 @@ def _clear(state: State, table: RoundTable, layer: Layer | RoundTable, rows: Int
     layer.ready[rows] = False
 
 
-def _put(
+def put(
     state: State, table: RoundTable, layer: Layer | RoundTable, rows: IntArray, function: int, generation: Any,
     ready: Any, *, copy: bool = False,
 ) -> None:  # fmt: skip
-    size = int(table.sizes[rows].sum())
+    """Note that `function` holds these rows, by the columns of `layer`."""
+    size = table.bytes_each(rows)
     state.functions[function].used_bytes += size
     state.functions[function].copy_bytes += size if copy else 0
     layer.function[rows] = function
@@ -213,7 +231,7 @@ def put_copy(
     layer = next((la for la in table.copies if (la.function[rows] == NOWHERE).all()), None)
     if layer is None:
         layer = table.add_layer()
-    _put(state, table, layer, rows, function, generation, ready, copy=True)
+    put(state, table, layer, rows, function, generation, ready, copy=True)
     state.copied[slot] = None
 
 
@@ -231,6 +249,8 @@ def _tidy(state: State, slot: Slot, table: RoundTable) -> None:
         table.copies.pop()
     if not table.copies:
         state.copied.pop(slot, None)
+        state.striped.pop(slot, None)
+        table.parts = 1
 
 
 def _lacking(state: State, table: RoundTable, wanted: int) -> IntArray:

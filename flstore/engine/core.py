@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flstore.engine.changes import forget, join, lose, refresh, revive
+from flstore.engine.changes import disband, forget, join, lose, refresh, revive
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
@@ -86,9 +86,10 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     elif isinstance(event, FunctionJoined):
         drops = join(state, event)
     elif isinstance(event, FunctionLost):
-        lose(state, event)
+        drops = lose(state, event)
     elif isinstance(event, FunctionLeaving):
         leave(state, event)
+        drops = disband(state, event.function)
     elif isinstance(event, Demand):
         drops = demand(state, event)
     elif isinstance(event, Deleted):
@@ -121,7 +122,7 @@ def reroute(
             where = _where(layer, rows, loaded=busy is not None and layer is not table)
             for f in distinct(where):
                 if f != NOWHERE and f not in avoid:
-                    size = int(table.sizes[rows[where == f]].sum())
+                    size = table.bytes_each(rows[where == f])
                     weight[f] = weight.get(f, 0) + size
                     if layer is table:
                         first[f] = first.get(f, 0) + size
@@ -135,6 +136,11 @@ def reroute(
     held: dict[int, list[KeySet]] = {}
     missing: list[KeySet] = []
     for (job, kind, round), table, clients, rows in found:
+        if table is not None and table.parts > 1:
+            _locate_parts(state, (job, kind, round), table, rows, avoid, held, missing)
+            if (rows >= 0).all():
+                continue
+            clients, rows = clients[rows < 0], rows[rows < 0]
         where = _locate(table, rows, function, avoid, loaded=busy is not None)
         for f in distinct(where):
             part = subset(job, kind, round, clients[where == f])
@@ -170,6 +176,23 @@ def _locate(
             copies = np.where(np.isin(copies, list(avoid)), NOWHERE, copies)
         where = np.where((where == NOWHERE) | (copies == function), copies, where)
     return where
+
+
+def _locate_parts(
+    state: State, slot: Slot, table: RoundTable, rows: IntArray, avoid: frozenset[int],
+    held: dict[int, list[KeySet]], missing: list[KeySet],
+) -> None:  # fmt: skip
+    """Note the parts of what is held in parts with every function that has one; without one of them all is missing."""
+    rows = rows[rows >= 0]
+    there = table.function[rows] != NOWHERE
+    functions = state.striped[slot]
+    if avoid.intersection(functions):
+        there = np.zeros(len(rows), dtype=np.bool_)
+    if there.any():
+        for f in functions:
+            held.setdefault(f, []).append(subset(*slot, table.clients[rows[there]]))
+    if not there.all():
+        missing.append(subset(*slot, table.clients[rows[~there]]))
 
 
 # --- asking the policy ----------------------------------------------------------------------------------------------
@@ -252,7 +275,7 @@ def _classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
             if len(rows) == 1:
                 row = int(rows[0])
                 held_here = row >= 0 and table.function[row] != NOWHERE
-                ready_here = held_here and (table.ready[row] or any(layer.ready[row] for layer in table.copies))
+                ready_here = held_here and (table.any_ready(rows)[0] if table.copies else table.ready[row])
                 hits += bool(ready_here)
                 late += bool(held_here and not ready_here)
                 misses += not held_here

@@ -245,8 +245,9 @@ def _key_set(values: list[Any]) -> KeySet:
 
 def _action_values(action: Action) -> list[Any]:
     match action:
-        case Load(function, keys, source, size, generation, priority):
-            return ["load", function, keys.canonical(), str(source), size, generation, priority]
+        case Load(function, keys, source, size, generation, priority, part):
+            of_part = [] if part is None else [[part.number, part.of, str(part.cut)]]
+            return ["load", function, keys.canonical(), str(source), size, generation, priority, *of_part]
         case Drop(function, keys, generation):
             return ["drop", function, keys.canonical(), generation]
         case Run(request, function, held, missing, _):

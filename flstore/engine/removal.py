@@ -64,5 +64,6 @@ def _strike(state: State, slot: Slot) -> None:
     if not state.rounds[job, kind]:
         del state.tables[job, kind], state.rounds[job, kind]
     state.hot.pop(slot, None)
+    state.striped.pop(slot, None)
     for noted in (state.copied, state.short, state.bereft):
         noted.pop(slot, None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from flstore.engine.copies import holders, release, replicate, shed, subset
 from flstore.engine.placement import home, place
 from flstore.engine.state import State, Waiting
+from flstore.engine.stripes import place_parts
 from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot
-from flstore.types import Action, Drop, Group, IntArray, Load, Refused, Source
+from flstore.types import Action, Drop, Group, IntArray, Kind, Load, Refused, Source
 
 
 def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
@@ -48,7 +49,10 @@ def fill(state: State) -> list[Action]:
         if not len(rows):
             continue
         homeless = rows
-        while len(homeless):
+        if item.slot[1] is not Kind.METADATA and len(state.functions) > 1:
+            in_parts, homeless = place_parts(state, item, table, rows)
+            actions += in_parts
+        while len(homeless) and table.parts == 1:
             placed = place(state, table.sizes[homeless], home(state, item.slot, item.group, int(rows[0])))
             for f in distinct(placed[placed != NOWHERE]):
                 actions.append(load(state, table, item, homeless[placed == f], f))

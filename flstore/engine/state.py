@@ -71,6 +71,7 @@ class State:
         self.copied: dict[Slot, None] = {}  # slots with copies, the oldest copies first
         self.short: dict[Slot, None] = {}  # slots that may lack copies
         self.bereft: dict[Slot, None] = {}  # slots whose copies could not be loaded; tried again when asked for
+        self.striped: dict[Slot, tuple[int, ...]] = {}  # slots held in parts, with the function of each part
         self.generation = 0
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}
@@ -113,7 +114,12 @@ class State:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def copies_wanted(self, slot: Slot) -> int:
-        """How many functions beside the primary shall hold what is held of this slot."""
+        """How many functions beside the primary shall hold what is held of this slot.
+
+        What is held in parts has no copies; its second copy is in the persistent store.
+        """
+        if slot in self.striped:
+            return 0
         return self.replicas + self.hot.get(slot, 0) if self.hot else self.replicas
 
     def holds(self, function: int, keys: KeySet) -> NDArray[np.bool_]:
@@ -134,7 +140,7 @@ class State:
                 for layer in table.layers() if table is not None else ():
                     mine = rows[rows >= 0]
                     mine = mine[(layer.function[mine] == function) & ~layer.ready[mine]]
-                    size_bytes += int(table.sizes[mine].sum())  # type: ignore[union-attr]
+                    size_bytes += table.bytes_each(mine)  # type: ignore[union-attr]
                     generations.update(layer.generation[mine].tolist())
         return size_bytes, generations
 

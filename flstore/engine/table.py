@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.types import IntArray
+from flstore.types import Cut, IntArray
 
 NOWHERE = -1
 """The function column of an object that no function holds."""
@@ -20,6 +20,11 @@ def distinct(values: IntArray) -> list[int]:
         return [int(values[0])]
     found: list[int] = np.unique(values).tolist()
     return found
+
+
+def parts_bytes(sizes: IntArray, count: int) -> int:
+    """Bytes of one part of each object, with `count` parts an object."""
+    return int(sizes.sum() if count == 1 else (-(-sizes // count)).sum())
 
 
 @dataclass(slots=True)
@@ -68,11 +73,16 @@ class RoundTable:
     copies : list of Layer
         Further functions that hold it, never the same one twice; a row may have a copy in the second layer and none in
         the first. A row that `function` does not place has no copies.
+    parts : int
+        In how many parts objects are held: 1, or as many as there are functions that hold a part of each. Then the
+        primary columns place the first part and ``copies[i - 1]`` places part i of every row that is held.
+    cut : Cut
+        How they are cut into parts.
     """
 
     __slots__ = (
-        "_order", "_sorted", "by_client", "clients", "copies", "function", "generation", "priority", "ready", "since",
-        "sizes", "wants",
+        "_order", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts", "priority",
+        "ready", "since", "sizes", "wants",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -86,6 +96,8 @@ class RoundTable:
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self.since: IntArray = np.empty(0, dtype=np.int64)
         self.copies: list[Layer] = []
+        self.parts = 1
+        self.cut = Cut.RANGES
         self._order: IntArray | None = None
         self._sorted: IntArray = self.clients
 
@@ -102,11 +114,15 @@ class RoundTable:
         return layer
 
     def any_ready(self, rows: IntArray) -> NDArray[np.bool_]:
-        """Whether the primary or a copy of each row is done loading."""
+        """Whether the primary or a copy of each row, or every part of it, is done loading."""
         ready: NDArray[np.bool_] = self.ready[rows]
         for layer in self.copies:
-            ready = ready | layer.ready[rows]
+            ready = ready & layer.ready[rows] if self.parts > 1 else ready | layer.ready[rows]
         return ready
+
+    def bytes_each(self, rows: IntArray) -> int:
+        """Bytes that these rows take on each function that holds them, whole or a part of each."""
+        return parts_bytes(self.sizes[rows], self.parts)
 
     def rows(self, clients: IntArray) -> IntArray:
         """Row of each client, -1 where the round has none."""

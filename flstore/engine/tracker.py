@@ -30,7 +30,8 @@ class RequestRecord:
     functions : list of str
         The functions that it was sent to, in order; the last one answered.
     bytes_moved : int
-        Bytes that had to be fetched from the store or from another function for this request.
+        Bytes that had to be fetched from the store or from another function for this request. With data that is held in
+        parts also what crossed between its steps: partial results, and what came out of one stage for the next.
     queue_s, fetch_s, compute_s, latency_s : float
         Waiting for a thread, waiting for data, computing, and the whole as the caller saw it; seconds, measured.
     error : str

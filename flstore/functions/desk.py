@@ -15,7 +15,7 @@ from flstore.functions.memory import FunctionMemory
 
 MOST_ASKED = 256
 """Requests of readers that wait for the writer's next ping; older ones are forgotten."""
-ORDERS = ("put", "load", "copy", "drop")
+ORDERS = ("put", "put_part", "load", "load_part", "copy", "drop")
 """Messages that change what a function holds: for the writer alone."""
 
 # A worker process outlives the stores that use it, and serves several: what it knows of their writers is its own.
@@ -69,5 +69,6 @@ class Desk:
         if asked is not None:
             self._asked.append(wire.unpack(asked))
         found = [self.memory.entries.get(wire.key_of(values)) for values in wire.unpack(keys)]
-        sizes = np.array([-1 if entry is None else entry.size_bytes for entry in found], dtype=np.int64)
+        whole = (entry if entry is not None and entry.part is None else None for entry in found)
+        sizes = np.array([-1 if entry is None else entry.size_bytes for entry in whole], dtype=np.int64)
         return {"sizes": wire.pack(sizes), "news": self._news}

@@ -21,16 +21,17 @@ from distributed import WorkerPlugin
 from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
-from flstore import codec, tensors
+from flstore import codec, parts, tensors
 from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError, RequestError
 from flstore.functions import wire
+from flstore.functions.arriving import Arriving, part_of, part_values, read_stored_part, take_part
 from flstore.functions.desk import ORDERS, Desk
 from flstore.functions.lease import Lease
-from flstore.functions.memory import Entry, FunctionMemory, cache_bytes
+from flstore.functions.memory import SCRATCH_SHARE, Entry, FunctionMemory, cache_bytes
 from flstore.functions.window import Borrower, sees
 from flstore.persistence.values import read, take
-from flstore.types import Key, Kind
-from flstore.workloads.base import Inputs, Scope
+from flstore.types import Cut, Key, Kind, Part
+from flstore.workloads.base import Additive, Inputs, Scope, Staged
 
 IO_THREADS = 4
 PREFETCH_THREADS = 2
@@ -73,21 +74,24 @@ class CacheFunction(Desk, WorkerPlugin):
         Lineage and epoch of the writer, see :class:`flstore.persistence.term.Term`.
     lease_s : float, optional
         Without a ping for so many seconds the function lets go of what it holds: its owner died without a word.
+    scratch_share : float
+        The part of its memory that is kept for requests.
     """
 
     def __init__(
         self, namespace: str, memory_bytes: int, store_spec: dict[str, Any], compute_threads: int = 1,
-        term: tuple[str, int] = ("", 0), lease_s: float | None = None,
+        term: tuple[str, int] = ("", 0), lease_s: float | None = None, scratch_share: float = SCRATCH_SHARE,
     ) -> None:  # fmt: skip
         self.name = f"flstore-{namespace}"
         self.namespace = namespace
         self.memory_bytes, self.compute_threads = memory_bytes, compute_threads
         self._spec, self._term, self.lease_s = store_spec, term, lease_s
+        self.scratch_share = scratch_share
 
     @property
     def capacity_bytes(self) -> int:
         """How much of the memory asked for is cache."""
-        return cache_bytes(self.memory_bytes)
+        return cache_bytes(self.memory_bytes, self.scratch_share)
 
     def setup(self, worker: Any) -> None:
         """Start empty, under a new incarnation token, and answer messages."""
@@ -96,8 +100,9 @@ class CacheFunction(Desk, WorkerPlugin):
         self.worker = worker
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
-        self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)))
         self.borrower = Borrower()
+        self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)), scratch_share=self.scratch_share)
+        self.arriving = Arriving()
         self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
@@ -123,7 +128,7 @@ class CacheFunction(Desk, WorkerPlugin):
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
             "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
-            "see": self._see,
+            "see": self._see, "put_part": self._put_part, "load_part": self._load_part,
         }  # fmt: skip
         try:
             if epoch is not None and (what in ORDERS or message.get("renew")):
@@ -142,19 +147,27 @@ class CacheFunction(Desk, WorkerPlugin):
         """What is here. With `renew`, under a new token: messages meant for the time before do nothing any more."""
         if renew:
             self.incarnation = uuid.uuid4().hex
+            self.arriving.clear()
             await self.memory.renew()
         entries = self.memory.entries.values()
         return {
             "incarnation": self.incarnation,
-            "held": wire.pack([[wire.key_values(e.key), e.size_bytes, e.generation] for e in entries]),
+            # A part counts as nothing here, so that nobody takes it for the whole object.
+            "held": wire.pack(
+                [[wire.key_values(e.key), e.size_bytes if e.part is None else 0, e.generation] for e in entries]
+            ),
         }
 
     def _check(self, incarnation: str) -> None:
         if incarnation != self.incarnation:
             raise FunctionLostError("the message was meant for an earlier incarnation of this cache function")
 
-    async def _enter(self, key: Key, value: Any, size_bytes: int, generation: int, incarnation: str) -> None:
-        await self.memory.insert(key, value, size_bytes, generation, valid=lambda: incarnation == self.incarnation)
+    async def _enter(
+        self, key: Key, value: Any, size_bytes: int, generation: int, incarnation: str, part: Part | None = None
+    ) -> None:
+        await self.memory.insert(
+            key, value, size_bytes, generation, valid=lambda: incarnation == self.incarnation, part=part
+        )
         self._check(incarnation)
 
     async def _see(self, window: list[Any]) -> dict[str, Any]:
@@ -203,12 +216,46 @@ class CacheFunction(Desk, WorkerPlugin):
         for values, peer, size_bytes in zip(*map(wire.unpack, (keys, peers, sizes)), strict=True):
             key = wire.key_of(values)
             self._check(incarnation)
-            found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
-            if found is None:
+            value, size = await self._from_peer(key, size_bytes, peer, None) if peer is not None else (None, 0)
+            if value is None:
                 absent.append(values)
             else:
-                await self._enter(key, *found, generation, incarnation)
+                await self._enter(key, value, size, generation, incarnation)
         return {"absent": wire.pack(absent)}
+
+    async def _put_part(
+        self, keys: Any, generation: int, incarnation: str, part: Any, size_bytes: int, at: int, total: int, data: Any
+    ) -> dict[str, Any]:
+        """Take the next piece of a part of one object; `size_bytes` is what the part counts for."""
+        self._check(incarnation)
+        (values,) = wire.unpack(keys)
+        key, of = wire.key_of(values), part_of(part)
+        try:
+            whole = await self._in_io(self.arriving.add, (key, generation), at, total, data)
+            if whole is not None:
+                update = await self._in_io(take_part, key, of, whole, size_bytes)
+                await self._enter(key, update, size_bytes, generation, incarnation, of)
+        except FLStoreError as error:
+            return {"failed": wire.pack([[values, str(error), type(error).__name__]])}
+        return {"failed": wire.pack([])}
+
+    async def _load_part(
+        self, keys: Any, generation: int, incarnation: str, part: Any, sizes: list[int], background: bool
+    ) -> dict[str, Any]:
+        """Read a part of each object from the persistent store into the cache, one after the other."""
+        self._check(incarnation)
+        threads, of = self.prefetch if background else self.io, Part(part[0], part[1], Cut(part[2]))
+        failed = []
+        for values, size_bytes in zip(wire.unpack(keys), sizes, strict=True):
+            key = wire.key_of(values)
+            try:
+                value, _ = await asyncio.get_running_loop().run_in_executor(
+                    threads, read_stored_part, self.objects, key, of, size_bytes
+                )
+                await self._enter(key, value, size_bytes, generation, incarnation, of)
+            except FLStoreError as error:
+                failed.append([values, str(error), type(error).__name__])
+        return {"failed": wire.pack(failed)}
 
     async def _drop(self, keys: Any, generation: int, incarnation: str, settled: int = -1) -> dict[str, Any]:
         self._check(incarnation)
@@ -216,19 +263,31 @@ class CacheFunction(Desk, WorkerPlugin):
         await self.memory.drop(meant, generation, settled, valid=lambda: incarnation == self.incarnation)
         return {}
 
-    async def _get(self, keys: Any) -> dict[str, Any]:
-        """Hand out what is here to another function; None where it is not."""
-        data = []
+    async def _get(self, keys: Any, part: Any = None) -> dict[str, Any]:
+        """Hand out what is here, or a part of it, to another function; None where it is not."""
+        data: list[Any] = []
+        of = part_of(part)
         for values in wire.unpack(keys):
-            entry = self.memory.entries.get(wire.key_of(values))
-            data.append(None if entry is None else _give(entry.value))
+            key = wire.key_of(values)
+            entry = self.memory.find(key, of)
+            if entry is not None:
+                data.append(_give(entry.value))
+            elif of is not None and (entry := self.memory.pin_around(key, of)) is not None:
+                try:
+                    data.append(send_buffer(await self._in_io(parts.cut, entry.value, of)))
+                finally:
+                    await self.memory.unpin([entry])
+            else:
+                data.append(None)
         return {"data": data}
 
     # --- what it runs -----------------------------------------------------------------------------------------------
 
-    async def _run(self, request: Any, extra: list[Any]) -> dict[str, Any]:
+    async def _run(self, request: Any, extra: list[Any], values: Any = ()) -> dict[str, Any]:
         """Gather what the workload reads, compute in a thread beside the event loop, answer with plain values."""
         order = wire.unpack(request)
+        if values:
+            order["values"] = wire.unpack(values[0])
         started = time.perf_counter()
         gathered = await self._gather(order, extra)
         ready = time.perf_counter()
@@ -236,9 +295,7 @@ class CacheFunction(Desk, WorkerPlugin):
             scope = Scope(**{**order["scope"], "rounds": _tuple(order["scope"]["rounds"])})
             inputs = Inputs(scope, gathered.data)
             loop = asyncio.get_running_loop()
-            result, began, ended = await loop.run_in_executor(
-                self.compute, _compute, order["workload"], order["params"], inputs
-            )
+            result, began, ended = await loop.run_in_executor(self.compute, _compute, order, inputs)
         finally:
             await self.memory.unpin(gathered.pinned)
             if gathered.scratch_bytes:
@@ -251,27 +308,30 @@ class CacheFunction(Desk, WorkerPlugin):
     async def _gather(self, order: dict[str, Any], extra: list[Any]) -> _Gathered:
         """Pin what is here; pull the rest from where the order says into scratch space."""
         sent = {wire.key_of(v): b for v, b in zip(order["extra"], extra, strict=True)}
+        of = part_of(order.get("part"))
         found = _Gathered({}, [])
-        to_fetch: list[tuple[Key, int, str | None]] = []
+        to_fetch: list[tuple[Key, int, Any, int]] = []
         absent = []
         size = 0
         for values, size_bytes, peer, since in order["objects"]:
             key = wire.key_of(values)
-            entry = self.memory.pin(key, since)
+            entry = self.memory.pin(key, of, since)
             if entry is not None:
                 found.pinned.append(entry)
                 found.data[key] = entry.value
                 continue
             if peer == "":  # the engine thought that it is here
                 absent.append(key)
-            to_fetch.append((key, size_bytes, peer or None))
+            to_fetch.append((key, size_bytes, peer or None, since))
             size += size_bytes
         found.absent = tuple(absent)
         try:
             if to_fetch:
                 await self.memory.reserve(size)
                 found.scratch_bytes = size
-                values_ = await asyncio.gather(*(self._pull(key, n, peer, sent.get(key)) for key, n, peer in to_fetch))
+                values_ = await asyncio.gather(
+                    *(self._pull(key, n, peer, sent.get(key), of, since) for key, n, peer, since in to_fetch)
+                )
                 for (key, *_), (value, n) in zip(to_fetch, values_, strict=True):
                     found.data[key] = value
                     found.bytes_moved += n
@@ -282,24 +342,50 @@ class CacheFunction(Desk, WorkerPlugin):
             raise
         return found
 
-    async def _pull(self, key: Key, size_bytes: int, peer: str | None, sent: Any) -> tuple[Any, int]:
+    async def _pull(
+        self, key: Key, size_bytes: int, peer: Any, sent: Any, of: Part | None, since: int
+    ) -> tuple[Any, int]:
+        """An object, or a part of it, and the bytes that it took: from the message, a peer, peers with its parts, or
+        the persistent store."""
         if sent is not None:
-            return await self._in_io(_take, key, sent)
-        found = await self._from_peer(key, size_bytes, peer) if peer is not None else None
-        return found if found is not None else await self._in_io(read, self.objects, key)
+            return await self._in_io(_take, key, sent, of)
+        if of is not None and (entry := self.memory.pin_around(key, of, since)) is not None:
+            try:
+                return (await self._in_io(_take, key, await self._in_io(parts.cut, entry.value, of), of))[0], 0
+            finally:
+                await self.memory.unpin([entry])
+        if isinstance(peer, list):
+            pieces = await asyncio.gather(*(self._piece(key, size_bytes, at, part_of(part)) for at, part in peer))
+            if all(piece is not None for piece, _ in pieces):
+                whole = await self._in_io(parts.join, key, [piece for piece, _ in pieces])
+                return whole, sum(n for _, n in pieces)
+        elif peer is not None:
+            value, n = await self._from_peer(key, size_bytes, peer, of)
+            if value is not None:
+                return value, n
+        if of is not None:
+            found: tuple[Any, int] = await self._in_io(read_stored_part, self.objects, key, of, size_bytes)
+            return found
+        return await self._in_io(read, self.objects, key)
 
-    async def _from_peer(self, key: Key, size_bytes: int, peer: str) -> tuple[Any, int] | None:
-        """An object from another function; None when it does not have it, or does not answer in time."""
+    async def _piece(self, key: Key, size_bytes: int, peer: str | None, of: Part | None) -> tuple[Any, int]:
+        entry = self.memory.find(key, of)
+        if entry is not None:
+            return entry.value, 0
+        return await self._from_peer(key, size_bytes, peer, of) if peer else (None, 0)
+
+    async def _from_peer(self, key: Key, size_bytes: int, peer: str, of: Part | None) -> tuple[Any, int]:
+        """What a peer has of an object, or None: the persistent store has everything."""
         try:
             handler = getattr((await self._peers())(peer), handler_name(self.namespace))
-            asked = handler(what="get", keys=wire.pack([wire.key_values(key)]))
+            asked = handler(what="get", keys=wire.pack([wire.key_values(key)]), part=part_values(of))
             reply = await asyncio.wait_for(asked, PEER_TIMEOUT_S + size_bytes / PEER_BYTES_PER_S)
             if reply["status"] == "OK" and reply["data"][0] is not None:
-                taken: tuple[Any, int] = await self._in_io(_take, key, reply["data"][0])
+                taken: tuple[Any, int] = await self._in_io(_take, key, reply["data"][0], of)
                 return taken
         except (OSError, ValueError, CorruptObjectError):
-            pass  # the peer is gone, or its memory is broken; the persistent store has everything
-        return None
+            pass
+        return None, 0
 
     async def _peers(self) -> ConnectionPool:
         """Connections to other functions, with a short time-out: the persistent store is always there instead."""
@@ -320,8 +406,11 @@ def _room(worker: Any) -> int:
     return int(limit * SHARE_OF_WORKER) if limit else sys.maxsize
 
 
-def _take(key: Key, buffer: Any) -> tuple[Any, int]:
+def _take(key: Key, buffer: Any, of: Part | None = None) -> tuple[Any, int]:
     """Own what arrived with a message: one aligned copy, verified."""
+    if of is not None:
+        update = codec.decode(tensors.aligned_copy(buffer), key=key, part=of)
+        return update, update.size_bytes
     return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
 
 
@@ -334,13 +423,21 @@ def _give(value: Any) -> Any:
     return send_buffer(value.buffer) if isinstance(value, codec.ClientUpdate) else wire.pack(value)
 
 
-def _compute(path: str, params: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float]:
+def _compute(order: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float]:
+    """The result of a workload, or of its step that works on one part."""
     from flstore import workloads
 
     began = time.perf_counter()
     try:
-        result = workloads.from_path(path)(**params).compute(inputs)
-        packed = wire.pack_result(result)
+        workload = workloads.from_path(order["workload"])(**order["params"])
+        if isinstance(workload, Additive) and order.get("step") == "partial":
+            packed = wire.pack(workload.partial(inputs))
+        elif isinstance(workload, Staged) and order.get("step") == "stage":
+            number, of, _ = order["part"]
+            values = workload.stage(inputs, number, of, order.get("values"))
+            packed = wire.pack_result(workload.finish(values)) if number == of - 1 else wire.pack(values)
+        else:
+            packed = wire.pack_result(workload.compute(inputs))
     except FLStoreError:
         raise
     except BaseException as error:  # SystemExit, say, would end the event loop, and with it the function

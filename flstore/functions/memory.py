@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from flstore.errors import CapacityError
-from flstore.types import Key
+from flstore.parts import contains
+from flstore.types import Key, Part
 
 SCRATCH_SHARE = 0.25
 """The part of a function's memory that is kept for requests; the rest is the cache."""
 
 
-def cache_bytes(memory_bytes: int) -> int:
+def cache_bytes(memory_bytes: int, scratch_share: float = SCRATCH_SHARE) -> int:
     """How much of a function's memory the engine may fill."""
-    return memory_bytes - int(memory_bytes * SCRATCH_SHARE)
+    return memory_bytes - int(memory_bytes * scratch_share)
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One object in memory. While it is pinned its bytes stay counted, even when it was dropped."""
+    """One object, or one part of it, in memory. While pinned its bytes stay counted, even when it was dropped."""
 
     key: Key
     value: Any
     size_bytes: int
     generation: int
+    part: Part | None = None
     pins: int = 0
     dropped: bool = False
 
@@ -42,6 +43,8 @@ class FunctionMemory:
         Cache and scratch together.
     wait_s : float
         How long an insert waits for room that a drop on its way will make, seconds.
+    scratch_share : float
+        The part of it that the cache leaves to requests.
     """
 
     memory_bytes: int
@@ -49,15 +52,17 @@ class FunctionMemory:
     entries: dict[Key, Entry] = field(default_factory=dict)
     used_bytes: int = 0
     scratch_bytes: int = 0
-    tombstones: OrderedDict[Key, int] = field(default_factory=OrderedDict)
+    tombstones: dict[Key, int] = field(default_factory=dict)
+    scratch_share: float = SCRATCH_SHARE
 
     def __post_init__(self) -> None:
-        self.capacity_bytes = cache_bytes(self.memory_bytes)
+        self.capacity_bytes = cache_bytes(self.memory_bytes, self.scratch_share)
         self._room = asyncio.Condition()
 
     async def insert(
-        self, key: Key, value: Any, size_bytes: int, generation: int, valid: Callable[[], bool] = lambda: True
-    ) -> bool:
+        self, key: Key, value: Any, size_bytes: int, generation: int, valid: Callable[[], bool] = lambda: True,
+        part: Part | None = None,
+    ) -> bool:  # fmt: skip
         """Put an object into the cache; False when it was dropped meanwhile, or is not `valid` any more.
 
         Raises
@@ -84,7 +89,7 @@ class FunctionMemory:
                 if old.generation > generation:
                     return False
                 self._remove(old)
-            self.entries[key] = Entry(key, value, size_bytes, generation)
+            self.entries[key] = Entry(key, value, size_bytes, generation, part)
             self.used_bytes += size_bytes
             return True
 
@@ -99,13 +104,25 @@ class FunctionMemory:
             and self.used_bytes - freed + self.scratch_bytes + size_bytes <= self.memory_bytes
         )
 
-    def pin(self, key: Key, since: int = -1) -> Entry | None:
-        """The entry of `key`, kept in memory until :meth:`unpin`; None when it is not here.
+    def find(self, key: Key, part: Part | None = None, since: int = -1) -> Entry | None:
+        """The entry that holds `key`, or that part of it; None when it is not here.
 
         What was loaded up to generation `since` is another object of that name, and was deleted.
         """
         entry = self.entries.get(key)
-        if entry is None or entry.generation <= since:
+        return entry if entry is not None and entry.part == part and entry.generation > since else None
+
+    def pin(self, key: Key, part: Part | None = None, since: int = -1) -> Entry | None:
+        """What :meth:`find` finds, kept in memory until :meth:`unpin`."""
+        entry = self.find(key, part, since)
+        if entry is not None:
+            entry.pins += 1
+        return entry
+
+    def pin_around(self, key: Key, part: Part | None, since: int = -1) -> Entry | None:
+        """Pin an entry from which `part` can be cut; None for the whole object, and when there is no such entry."""
+        entry = self.entries.get(key)
+        if part is None or entry is None or entry.generation <= since or not contains(entry.part, part):
             return None
         entry.pins += 1
         return entry

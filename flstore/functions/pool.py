@@ -20,7 +20,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.clusters import closed, resize
-from flstore.functions.function import CacheFunction, handler_name, send_buffer
+from flstore.functions.function import SCRATCH_SHARE, CacheFunction, handler_name, send_buffer
 from flstore.functions.joining import Joining
 from flstore.functions.line import Line
 from flstore.functions.telling import Telling
@@ -92,6 +92,8 @@ class FunctionPool:
         The writer's term, and word to and from readers.
     lease_s : float
         Seconds without any ping after which a function of somebody else's cluster frees the memory that it lent.
+    scratch_share : float
+        The part of a function's memory that is kept for requests.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class FunctionPool:
         compute_threads: int = 1,
         telling: Telling = Telling(),  # noqa: B008 (has no state)
         lease_s: float = LEASE_S,
+        scratch_share: float = SCRATCH_SHARE,
     ) -> None:
         self.cluster = cluster
         self.namespace = uuid.uuid4().hex[:12]
@@ -120,7 +123,13 @@ class FunctionPool:
         self.client, self.telling = client, telling
         lent_s = lease_s if cluster is None else None
         self._plugin = CacheFunction(
-            self.namespace, memory_bytes, store_spec, compute_threads, term=telling.term, lease_s=lent_s
+            self.namespace,
+            memory_bytes,
+            store_spec,
+            compute_threads,
+            term=telling.term,
+            lease_s=lent_s,
+            scratch_share=scratch_share,
         )
         self._welcoming: dict[str, asyncio.Task[None]] = {}
         self._refused: set[str] = set()

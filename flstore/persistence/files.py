@@ -32,8 +32,8 @@ class Files(Protocol):
         """Write a file, new or not."""
         ...
 
-    def read(self, path: str, size: int | None = None) -> Buffer:
-        """The file, or its first `size` bytes."""
+    def read(self, path: str, size: int | None = None, start: int = 0) -> Buffer:
+        """The file, or at most `size` bytes of it from `start` on."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -124,10 +124,10 @@ class LocalFiles:
             if folder == self.root:
                 break
 
-    def read(self, path: str, size: int | None = None) -> Buffer:
+    def read(self, path: str, size: int | None = None, start: int = 0) -> Buffer:
         with open(self.root / path, "rb", buffering=0) as file:
             if size is not None:
-                return file.read(size)
+                return os.pread(file.fileno(), size, start)
             whole = aligned_empty(os.fstat(file.fileno()).st_size).data
             at = 0
             while at < whole.nbytes and (count := file.readinto(whole[at:])):

@@ -131,6 +131,12 @@ class ObjectStore(Documents):
         with self._meaning(f"read {key}", absent=key):
             return again(self._files.read)(path)
 
+    def get_range(self, key: Key, start: int, size: int) -> Buffer:
+        """At most `size` bytes of an object from `start` on, unverified; raises as :meth:`get`."""
+        path = self._path(key)
+        with self._meaning(f"read {key}", absent=key):
+            return self._files.read(path, size, start)
+
     def get_many(self, keys: Iterable[Key], concurrency: int = 8) -> dict[Key, Buffer]:
         """Read objects, `concurrency` at a time; raises as :meth:`get`, for the first that fails."""
         wanted = list(dict.fromkeys(keys))

@@ -45,13 +45,13 @@ class RemoteFiles:
     def replace(self, path: str, data: Buffer) -> None:
         self.fs.pipe_file(self._at(path), bytes(data))
 
-    def read(self, path: str, size: int | None = None) -> Buffer:
+    def read(self, path: str, size: int | None = None, start: int = 0) -> Buffer:
         if size is None:
             whole: bytes = self.fs.cat_file(self._at(path), **self._whole)
             return whole
-        head: bytes = self.fs.cat_file(self._at(path), start=0, end=size)
+        some: bytes = self.fs.cat_file(self._at(path), start=start, end=start + size)
         # Some servers ignore ranges and send all.
-        return head[:size]
+        return some if len(some) <= size else some[start : start + size]
 
     def exists(self, path: str) -> bool:
         # Not `fs.exists`, which takes every error for an absence.

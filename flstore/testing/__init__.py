@@ -58,10 +58,9 @@ The process that trains is killed from another one (``flstore.testing.other``):
 >>> from flstore.testing.other import Other
 >>> with tempfile.TemporaryDirectory() as root:
 ...     with Other() as trainer:
-...         trainer.do(
-...             f"from flstore import FLStore; store = FLStore.local(functions=1, memory='64MiB', root={root!r})"
-...         )
-...         trainer.do("store.ingest(1, {'a': {'w': [1.0]}}).wait()")
+...         trainer.do("import numpy as np; from flstore import FLStore")
+...         trainer.do(f"store = FLStore.local(functions=1, memory='64MiB', root={root!r})")
+...         trainer.do("store.ingest(1, {'a': {'w': np.ones(3)}}).wait()")
 ...         trainer.kill()
 ...     with FLStore.local(functions=1, memory="64MiB", root=root) as store:
 ...         store.clients(1)
@@ -71,6 +70,6 @@ A Dask cluster as others run it, with a scheduler that can be killed and comes b
 ``with dask_cluster(workers=2) as cluster: FLStore.connect(cluster.address, security=cluster.security, ...)``, then
 ``cluster.kill("scheduler")``. S3 servers on loopback are in ``flstore.testing.services``.
 
-All of this at once, by chance and with a seed, is ``python -m flstore.testing.faults.run --faults 1000``: it compares each
-answer with the one that follows from the original arrays, and says what was lost, wrong or refused.
+All of this at once, by chance and with a seed, is ``python -m flstore.testing.faults.run --faults 1000``: it compares
+each answer with the one that follows from the original arrays, and says what was lost, wrong or refused.
 """

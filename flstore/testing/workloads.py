@@ -14,13 +14,16 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flstore.codec import ClientUpdate
+import numpy as np
+
+from flstore.codec import ClientUpdate, decode
 from flstore.errors import FLStoreError
 from flstore.functions import wire
+from flstore.parts import cut
 from flstore.testing.sample_job import SampleJob, sample_job
-from flstore.types import Key, PolicyClass
+from flstore.types import Key, Kind, Part, PolicyClass
 from flstore.workloads import Workload, by_path, from_path
-from flstore.workloads.base import Inputs, Scope
+from flstore.workloads.base import Additive, Inputs, Scope
 
 SCOPES: tuple[Mapping[str, Any], ...] = (
     {}, {"round": 3}, {"client": "c1"}, {"round": 3, "client": "c1"}, {"rounds": (2, 3)},
@@ -45,6 +48,7 @@ def check_workload(
     - name in `needs` nothing but objects that exist, each once, and the same ones when it is asked again;
     - answer with its `result_type`, from those objects alone, whatever order they are in;
     - answer equally when it is asked again, and leave its inputs as they were;
+    - if it is ``Additive``, answer the same from ranges of the tensors as from whole ones, but for rounding;
     - meet a round, a client or a job that does not exist with an error of FLStore's, or with objects that do exist.
 
     Parameters
@@ -117,6 +121,8 @@ def _check_answers(workload: Workload, job: SampleJob, scope: Scope) -> None:
         _fail(f"{workload} gave another answer when it was asked again about {scope}")
     if first != _answer(workload, job, scope, keys[::-1]):
         _fail(f"the answer of {workload} about {scope} depends on the order in which its inputs arrived")
+    if isinstance(workload, Additive) and all(key.kind is not Kind.METADATA for key in keys):
+        _check_ranges(workload, job, scope, keys, wire.unpack(first))
 
 
 def _needs(workload: Workload, job: SampleJob, scope: Scope) -> list[Key]:
@@ -162,6 +168,32 @@ def _answer(workload: Workload, job: SampleJob, scope: Scope, keys: list[Key]) -
     if arrived != sent:
         _fail(f"the result of {workload} is another one when it arrives")
     return sent
+
+
+def _check_ranges(workload: Additive, job: SampleJob, scope: Scope, keys: list[Key], whole: dict[str, Any]) -> None:
+    def ranges(key: Key, part: Part) -> ClientUpdate:
+        return decode(cut(job.read(key), part))
+
+    given = [Inputs(scope, {key: ranges(key, Part(i, 3)) for key in keys}) for i in range(3)]
+    partials = [wire.unpack(wire.pack(workload.partial(inputs))) for inputs in given]
+    found = wire.unpack(wire.pack_result(workload.finish(scope, workload.combine(partials))))
+    for name, expected in whole.items():
+        if not _close(found[name], expected):
+            _fail(
+                f"{workload} about {scope}, from ranges of tensors: {name} is {found[name]}, from whole ones {expected}"
+            )
+
+
+def _close(found: Any, expected: Any) -> bool:
+    """Equal, but for the rounding of numbers."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_close(found[name], value) for name, value in expected.items())
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_close, found, expected))
+    if isinstance(expected, float) or (isinstance(expected, np.ndarray) and expected.dtype.kind in "fc"):
+        least = 1e-4 * float(np.nan_to_num(np.abs(expected)).max(initial=1.0))
+        return bool(np.allclose(found, expected, rtol=1e-3, atol=least, equal_nan=True))
+    return bool(np.array_equal(found, expected))
 
 
 def _bytes(value: Any) -> bytes:

@@ -12,10 +12,11 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from flstore.errors import InvalidParameterError, UnknownNameError
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, Staged, Workload
 
 __all__ = [
-    "Catalogue", "Inputs", "Scope", "Workload", "by_path", "from_path", "get", "make", "names", "register",
+    "Additive", "Catalogue", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get", "make", "names",
+    "register",
 ]  # fmt: skip
 
 ENTRY_POINTS = "flstore.workloads"
@@ -23,6 +24,7 @@ BUILT_IN: dict[str, str] = {
     "clustering": "flstore.workloads.clustering:Clustering",
     "cosine_similarity": "flstore.workloads.cosine_similarity:CosineSimilarity",
     "hyperparameters": "flstore.workloads.hyperparameters:Hyperparameters",
+    "inference": "flstore.workloads.inference:Inference",
     "lineage": "flstore.workloads.lineage:Lineage",
     "malicious_filtering": "flstore.workloads.malicious_filtering:MaliciousFiltering",
 }

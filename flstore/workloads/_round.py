@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from flstore.codec import ClientUpdate
 from flstore.errors import UpdateNotFoundError
@@ -30,6 +31,10 @@ class RoundUpdates:
     def gram(self) -> Matrix:
         """Inner products of the deltas or the weights, shape (n, n)."""
         return gram(self.updates, self.reference)
+
+    def products(self) -> dict[str, Any]:
+        """The same as a partial result (``Additive``), with what it is about."""
+        return {"products": self.gram(), "clients": self.clients, "of": self.of}
 
 
 def round_needs(name: str, of: str | None, scope: Scope, catalogue: Catalogue) -> list[Key]:

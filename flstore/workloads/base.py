@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from flstore.codec import ClientUpdate
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
@@ -103,6 +105,71 @@ class Workload(ABC):
     @abstractmethod
     def compute(self, inputs: Inputs) -> Any:
         """The answer, an instance of `result_type`. Must not change its inputs, which others read too."""
+
+
+class Additive(Workload):
+    """A workload that sees updates through sums over their elements only, such as inner products.
+
+    A round that fits no single function is held in parts by ranges of elements. Each function then computes `partial`
+    of its range, and the partial results, not the updates, cross the network.
+    """
+
+    @abstractmethod
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
+        """Plain values that stand for the updates in `inputs`, which may be whole or one range of every tensor.
+
+        The tensors of a range are vectors of the same names. Numbers and arrays must be sums over elements; everything
+        else must be the same for every range.
+        """
+
+    def combine(self, partials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Partial results of all ranges, in their order, as that of whole updates: sums of numbers and of arrays."""
+        total = dict(partials[0])
+        for further in partials[1:]:
+            for name, value in further.items():
+                if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
+                    with np.errstate(invalid="ignore"):  # of values that are not finite
+                        total[name] = total[name] + value
+        return total
+
+    @abstractmethod
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> Any:
+        """The answer, from what `combine` returned."""
+
+    def compute(self, inputs: Inputs) -> Any:
+        """The answer, from whole updates."""
+        return self.finish(inputs.scope, self.combine([self.partial(inputs)]))
+
+
+class Staged(Workload):
+    """A workload that sends values through a model, layer by layer.
+
+    A model that fits no single function is held in parts of whole layers. Each function then runs its own layers on
+    what came out of the layers before, and these values, not the model, cross the network.
+    """
+
+    @abstractmethod
+    def stage(self, inputs: Inputs, part: int, of: int, values: Sequence[Any] | None) -> list[Any]:
+        """Run the layers that `inputs` has the tensors of.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            With the tensors of one part of the model.
+        part, of : int
+            Which part, of how many.
+        values : sequence of ndarray, or None
+            What the stage before returned; None for the first one.
+
+        Raises
+        ------
+        NotStagedError
+            The model cannot be run in parts, or not in these. It is put together then.
+        """
+
+    @abstractmethod
+    def finish(self, values: Sequence[Any]) -> Any:
+        """The answer, from what the last stage returned."""
 
 
 def require_round(name: str, scope: Scope) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from flstore.workloads._kmeans import Partition, lloyd, spread
 from flstore.workloads._params import check_choice, check_integer
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, RoundUpdates, round_needs, round_updates
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 STARTS = 10
 """How often k-means starts anew when no centres are given; a start costs less than a millisecond."""
@@ -77,7 +77,7 @@ class ClusteringResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Clustering(Workload):
+class Clustering(Additive):
     """k-means over the client updates of a round (class P2), on their inner products.
 
     Parameters
@@ -131,14 +131,27 @@ class Clustering(Workload):
         self._check([key.client for key in keys if key.client is not None], "clients")
         return keys
 
-    def compute(self, inputs: Inputs) -> ClusteringResult:
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
         found = round_updates(self.name, self.of, inputs)
-        products = _translated(found)
+        origin, products = _translated(found)
+        return {
+            "products": products,
+            "origin": str(origin),
+            "dimensions": elements(found.updates[0]),
+            "clients": found.clients,
+            "of": found.of,
+        }
+
+    def combine(self, partials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return super().combine(_of_one_origin(partials))
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> ClusteringResult:
+        products, clients = total["products"], total["clients"]
         bad = nonfinite_rows(products)
-        finite = [client for client, odd in zip(found.clients, bad, strict=True) if not odd]
+        finite = [client for client, odd in zip(clients, bad, strict=True) if not odd]
         self._check(finite, "clients with finite updates")
         kept = products[np.ix_(~bad, ~bad)]
-        best = self._best(kept, finite, elements(found.updates[0]))
+        best = self._best(kept, finite, total["dimensions"])
         labels = np.full(len(bad), -1, dtype=np.int64)
         labels[~bad] = best.labels
         distances = np.full((len(bad), self.k), np.nan)
@@ -146,15 +159,15 @@ class Clustering(Workload):
         coordinates = np.full((len(bad), 2), np.nan)
         coordinates[~bad] = _scaled(kept)
         return ClusteringResult(
-            clients=found.clients,
+            clients=clients,
             labels=labels,
             distances=distances,
             coordinates=coordinates,
             inertia=best.inertia,
             iterations=best.iterations,
             k=self.k,
-            of=found.of,
-            nonfinite=[client for client, odd in zip(found.clients, bad, strict=True) if odd],
+            of=total["of"],
+            nonfinite=[client for client, odd in zip(clients, bad, strict=True) if odd],
         )
 
     def _check(self, clients: Sequence[str], what: str) -> None:
@@ -177,20 +190,33 @@ class Clustering(Workload):
         return min(tries, key=lambda partition: partition.inertia)
 
 
-def _translated(found: RoundUpdates) -> Matrix:
-    """Inner products of deltas, or of weights from a common origin.
+def _translated(found: RoundUpdates) -> tuple[int, Matrix]:
+    """Inner products of deltas (-1), or of weights from a common origin, and which update that is.
 
     Distances do not depend on the origin, and next to the norm of whole weights their differences would drown in
     rounding. So the origin of weights is one of the updates, the first that is finite.
     """
     if found.reference is not None:
-        return found.gram()
-    products = gram(found.updates, found.updates[0])
-    for update in found.updates[1:]:
-        if np.isfinite(products.diagonal()).any():
-            break
+        return -1, found.gram()
+    for origin, update in enumerate(found.updates):
         products = gram(found.updates, update)
-    return products
+        if np.isfinite(products.diagonal()).any():
+            return origin, products
+    return 0, products
+
+
+def _of_one_origin(partials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Ranges in which different updates are finite have different origins: move all to an update finite in all."""
+    finite = np.all([~nonfinite_rows(p["products"]) for p in partials], axis=0)
+    if len({p["origin"] for p in partials}) == 1 or not finite.any():
+        return list(partials)
+    o = int(finite.argmax())
+    moved: list[Mapping[str, Any]] = []
+    for p in partials:
+        g = p["products"]
+        with np.errstate(invalid="ignore"):
+            moved.append({**p, "products": g - g[:, [o]] - g[[o], :] + g[o, o]})
+    return moved
 
 
 def _scaled(products: Matrix) -> Matrix:

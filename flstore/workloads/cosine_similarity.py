@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from flstore.workloads._gram import cosine, nonfinite_rows, norms
 from flstore.workloads._params import check_choice
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, round_needs, round_updates
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +57,7 @@ class CosineSimilarityResult(Tabular):
 
 
 @dataclass(frozen=True)
-class CosineSimilarity(Workload):
+class CosineSimilarity(Additive):
     """Cosine similarity of every pair of client updates of a round (class P2).
 
     Parameters
@@ -86,14 +87,16 @@ class CosineSimilarity(Workload):
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
         return round_needs(self.name, self.of, scope, catalogue)
 
-    def compute(self, inputs: Inputs) -> CosineSimilarityResult:
-        found = round_updates(self.name, self.of, inputs)
-        products = found.gram()
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
+        return round_updates(self.name, self.of, inputs).products()
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> CosineSimilarityResult:
+        products, clients = total["products"], total["clients"]
         bad = nonfinite_rows(products)
         return CosineSimilarityResult(
-            clients=found.clients,
+            clients=clients,
             similarity=cosine(products),
             norms=norms(products),
-            of=found.of,
-            nonfinite=[client for client, odd in zip(found.clients, bad, strict=True) if odd],
+            of=total["of"],
+            nonfinite=[client for client, odd in zip(clients, bad, strict=True) if odd],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from flstore.workloads._gram import Matrix, nonfinite_rows, norms
 from flstore.workloads._params import check_choice, check_integer, check_positive
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, round_needs, round_updates
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 FEWEST_TO_JUDGE = 4
 """With fewer finite updates nobody is called an outlier: a majority of two or less is none."""
@@ -92,7 +93,7 @@ class MaliciousFilteringResult(Tabular):
 
 
 @dataclass(frozen=True)
-class MaliciousFiltering(Workload):
+class MaliciousFiltering(Additive):
     """Find suspicious client updates of a round (class P2), from their inner products alone.
 
     The centre is the mean of the n - f updates with the lowest Krum scores (Multi-Krum). A client is flagged when
@@ -155,9 +156,11 @@ class MaliciousFiltering(Workload):
             )
         return keys
 
-    def compute(self, inputs: Inputs) -> MaliciousFilteringResult:
-        found = round_updates(self.name, self.of, inputs)
-        products = found.gram()
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
+        return round_updates(self.name, self.of, inputs).products()
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> MaliciousFilteringResult:
+        products, clients = total["products"], total["clients"]
         bad = nonfinite_rows(products)
         kept = products[np.ix_(~bad, ~bad)]
         byzantine = self._tolerated(len(kept), int(bad.sum()))
@@ -174,15 +177,15 @@ class MaliciousFiltering(Workload):
             return whole
 
         return MaliciousFilteringResult(
-            clients=found.clients,
+            clients=clients,
             score=everyone(score),
             krum=everyone(krum),
             cosine_to_centre=everyone(similarity),
             norms=norms(products),
-            flagged=[client for client, reason in zip(found.clients, reasons, strict=True) if reason],
+            flagged=[client for client, reason in zip(clients, reasons, strict=True) if reason],
             reasons=reasons.tolist(),
-            nonfinite=[client for client, odd in zip(found.clients, bad, strict=True) if odd],
-            of=found.of,
+            nonfinite=[client for client, odd in zip(clients, bad, strict=True) if odd],
+            of=total["of"],
             method=self.method,
             byzantine=byzantine,
         )

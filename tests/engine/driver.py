@@ -28,6 +28,7 @@ from flstore.types import (
     Kind,
     Load,
     LoadFailed,
+    Part,
     Refused,
     Requested,
     Run,
@@ -134,6 +135,7 @@ class Driver:
             k: s for e in self.log.initial for k, s in zip(keys_of(e.keys), e.sizes, strict=True)
         }
         self.functions: dict[int, dict[Key, int]] = {}  # with the generation of the load
+        self.parts: dict[tuple[int, Key], Part | None] = {}  # which part of an object the last load was of
         self.moves: list[Load | Drop] = []
         self.pending: list[Load] = []
         self.failed: set[Key] = set()
@@ -151,6 +153,7 @@ class Driver:
             keys = set(keys_of(action.keys)) if isinstance(action, Load | Drop) else set()
             if isinstance(action, Load):
                 self.functions[action.function] |= dict.fromkeys(keys, action.generation)
+                self.parts.update(((action.function, key), action.part) for key in keys)
                 self.failed -= keys
                 self.pending.append(action)
             elif isinstance(action, Drop):
@@ -161,7 +164,16 @@ class Driver:
 
     def _safe_from(self, lost: int) -> set[Key]:
         """Keys that other functions hold, whatever becomes of this one."""
-        return {key for f, held in self.functions.items() if f != lost for key in held}
+        return {key for f, held in self.functions.items() if f != lost for key in held if not self.part(f, key)}
+
+    def part(self, function: int, key: Key) -> Part | None:
+        """The part of an object that a function holds; None for all of it."""
+        return self.parts.get((function, key))
+
+    def size(self, function: int, key: Key) -> int:
+        """Bytes of what a function holds of an object."""
+        part = self.part(function, key)
+        return self.exists[key] if part is None else -(-self.exists[key] // part.of)
 
     def _before(self, event: Event) -> None:
         match event:
@@ -177,6 +189,7 @@ class Driver:
                     wanted -= gone
             case FunctionJoined(function, _, _, holds):
                 self.functions[function] = {key: 0 for keys, _ in holds for key in keys_of(keys)}
+                self.parts = {at: part for at, part in self.parts.items() if at[0] != function}
             case FunctionLost(function, incarnation):
                 known = self.state.functions.get(function)
                 if known is not None and (not incarnation or incarnation == known.incarnation):
@@ -200,10 +213,11 @@ class Driver:
         holdings = {f: _plain(held) for f, held in self.state.holdings().items()}
         assert holdings == {f: set(held) for f, held in self.functions.items()}
         for f, known in self.state.functions.items():
-            assert known.used_bytes == sum(self.exists[key] for key in self.functions[f])
+            assert known.used_bytes == sum(self.size(f, key) for key in self.functions[f])
             assert known.used_bytes <= known.capacity_bytes
         held = [key for keys in self.functions.values() for key in keys]
-        self._check_copies(Counter(held))
+        in_parts = self._check_parts()
+        self._check_copies(Counter(key for key in held if key not in in_parts))
         wanted = self.wanted()
         assert set(held) <= wanted, "held, and wanted by nobody"
         waiting = {
@@ -239,6 +253,27 @@ class Driver:
             assert chain == sorted(r for j, k, r, c in there if (j, k, c) == (job, Kind.UPDATE, client))
             assert chain
             assert client in state._chained[job]
+
+    def _check_parts(self) -> set[Key]:
+        """What is held in parts is held in all of them, each on a function of its own, and nowhere whole."""
+        found: dict[Key, dict[int, Part | None]] = {}
+        for f, keys in self.functions.items():
+            for key in keys:
+                found.setdefault(key, {})[f] = self.part(f, key)
+        for key, at in found.items():
+            parts = [part for part in at.values() if part is not None]
+            functions = self.state.striped.get(key[:3])
+            assert (functions is not None) == bool(parts)
+            if functions is not None:
+                table = self.state.table(key[:3])
+                assert table is not None
+                cut = {part.cut for part in parts}
+                assert (len(functions), table.parts, cut) == (len(set(functions)), len(functions), {table.cut})
+                assert at == {f: Part(i, table.parts, table.cut) for i, f in enumerate(functions)}
+        for slot, functions in self.state.striped.items():
+            assert any(key[:3] == slot for key in found), "in parts, and nothing of it is held"
+            assert not any(f in functions for f, known in self.state.functions.items() if known.leaving)
+        return {key for key, at in found.items() if any(at.values())}
 
     def _check_copies(self, held: Counter[Key]) -> None:
         leaving = {f for f, known in self.state.functions.items() if known.leaving}

@@ -51,10 +51,11 @@ def test_late_clients_of_a_round_join_the_others():
 
 
 def test_a_round_that_does_not_fit_one_function_spills_over():
-    driver = Scripted({1: [Want("o", updates(1, *range(5)))]}, 25, 35, ingests=[ingested(updates(1, *range(5)), 10)])
+    """Whole updates, where the functions cannot hold a part of every one of them."""
+    driver = Scripted({1: [Want("o", updates(1, *range(6)))]}, 25, 45, ingests=[ingested(updates(1, *range(6)), 10)])
     actions = driver.ask(1)
     assert refused(actions) == {}
-    assert sorted(loads(actions).values()) == [0, 0, 1, 1, 1]
+    assert sorted(loads(actions).values()) == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("aggregate_first", [True, False])
@@ -119,7 +120,7 @@ def test_what_finds_no_room_is_refused_with_the_bytes_that_were_missing():
 
 
 def test_what_no_function_could_ever_hold_is_refused_as_such():
-    driver = Scripted({1: [Want("o", updates(1, 0, 1))]}, 25, 20, ingests=[ingested(updates(1, 0, 1), 26, 5)])
+    driver = Scripted({1: [Want("o", updates(1, 0, 1))]}, 25, 12, ingests=[ingested(updates(1, 0, 1), 26, 5)])
     actions = driver.ask(1)
     assert loads(actions) == {(0, Kind.UPDATE, 1, 1): 0}
     assert refused(actions) == {

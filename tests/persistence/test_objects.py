@@ -37,6 +37,20 @@ def test_put_get_and_put_again(objects: ObjectStore, an_update: Any) -> None:
     assert objects.checksum(key) == checksum_of(data)
 
 
+def check_ranges(objects: ObjectStore, key: Key, data: Any) -> None:
+    whole = bytes(data)
+    for start, size in ((0, 8), (7, 100), (len(whole) - 5, 5), (len(whole) - 5, 50), (0, len(whole) + 1)):
+        assert bytes(objects.get_range(key, start, size)) == whole[start : start + size]
+
+
+def test_any_range_of_an_object_can_be_read(objects: ObjectStore, an_update: Any) -> None:
+    key, data = an_update()
+    objects.put(key, data)
+    check_ranges(objects, key, data)
+    with pytest.raises(UpdateNotFoundError):
+        objects.get_range(an_update(client="8")[0], 0, 8)
+
+
 def test_another_object_is_refused_and_nothing_changes(objects: ObjectStore, an_update: Any) -> None:
     key, data = an_update()
     objects.put(key, data)

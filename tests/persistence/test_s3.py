@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flstore import parts
 from flstore.codec import checksum_of, decode, encode
 from flstore.errors import OptionalDependencyError, StoreError, UpdateExistsError, UpdateNotFoundError
 from flstore.persistence import ObjectStore, Writer, object_path
 from flstore.testing import services
 from flstore.testing.services import S3Server
-from flstore.types import Key, Kind
+from flstore.types import Key, Kind, Part
 
 pytestmark = pytest.mark.services
 
@@ -54,6 +55,15 @@ def test_round_trip_and_no_overwriting(remote: ObjectStore, an_update: Any) -> N
     with pytest.raises(UpdateExistsError):
         remote.put(*an_update(client="../ü x?*", fill=2.0))
     assert bytes(remote.get(key)) == bytes(data)
+
+
+def test_a_part_is_read_in_pieces(remote: ObjectStore, an_update: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, data = an_update()
+    remote.put(key, data)
+    monkeypatch.setattr(parts, "PIECE_BYTES", 1500)
+    part = Part(1, 3)
+    found = parts.read_part(lambda start, size: remote.get_range(key, start, size), key, part)
+    assert bytes(found.buffer) == bytes(parts.cut(decode(data), part))
 
 
 def test_listing_and_what_is_absent(remote: ObjectStore, an_update: Any) -> None:

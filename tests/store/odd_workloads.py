@@ -5,12 +5,15 @@ from __future__ import annotations
 import builtins
 import ctypes
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, Workload, require_round
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,28 @@ class Raises(HoldsTheInterpreter):
 
     def compute(self, inputs: Inputs) -> Done:
         raise getattr(builtins, self.what)("enough")
+
+
+@dataclass(frozen=True)
+class Squares:
+    squares: list[float]
+
+
+@dataclass(frozen=True)
+class SquaresOfElements(Additive):
+    """The squared norm of every update: a sum over elements, so ranges of them are enough."""
+
+    name: ClassVar[str] = "squares-of-elements"
+    policy_class: ClassVar[PolicyClass] = PolicyClass.P2
+    result_type: ClassVar[type] = Squares
+
+    def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
+        round = require_round(self.name, scope)
+        return [Key(scope.job, Kind.UPDATE, round, c) for c in catalogue.clients(round)]
+
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
+        updates = inputs.updates(require_round(self.name, inputs.scope)).values()
+        return {"squares": np.array([sum(float((t.astype("f8") ** 2).sum()) for t in u.values()) for u in updates])}
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> Squares:
+        return Squares(total["squares"].tolist())

@@ -13,6 +13,7 @@ from flstore.baselines import ObjStoreAgg
 from flstore.errors import RequestTimeoutError
 from tests.store.conftest import CLIENTS, fill, make_aggregate, make_round
 
+NET = {"model": "tests.store.tiny_models:vector", "data": "tests.store.tiny_models:vectors"}
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("cosine_similarity", {"round": 2}),
     ("cosine_similarity", {"round": 2, "of": "model"}),
@@ -20,6 +21,7 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("clustering", {"round": 3, "k": 2}),
     ("lineage", {"client": "c1", "round": 4}),
     ("lineage", {"client": "c1"}),
+    ("inference", {"round": 2, **NET}),
     ("hyperparameters", {}),
     ("hyperparameters", {"round": 3, "last": 2}),
 ]

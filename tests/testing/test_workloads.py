@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,13 +15,17 @@ from flstore.errors import UpdateNotFoundError
 from flstore.testing.sample_job import SampleJob, sample_job
 from flstore.testing.workloads import check_workload
 from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads import Catalogue, Inputs, Scope, Workload
+from flstore.workloads import Additive, Catalogue, Inputs, Scope, Workload
 from flstore.workloads.base import require_round
+
+NET = {"model": "tests.testing.sample_net:build", "data": "tests.testing.sample_net:data"}
+NEEDED: dict[str, dict[str, Any]] = {"inference": NET}
+"""Parameters without a default."""
 
 
 @pytest.mark.parametrize("name", sorted(workloads.BUILT_IN))
 def test_registered_workloads_keep_the_contract(name: str) -> None:
-    check_workload(lambda: workloads.make(name))
+    check_workload(lambda: workloads.make(name, **NEEDED.get(name, {})))
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,7 @@ def test_registered_workloads_keep_the_contract(name: str) -> None:
         ("hyperparameters", {"last": 1}, {}),
         ("malicious_filtering", {"threshold": 2.5}, {"round": 4}),
         ("cosine_similarity", {}, {"round": 1}),
+        ("inference", {**NET, "batch_size": 4}, {"round": 2, "client": "c1"}),
     ],
 )
 def test_with_parameters_they_keep_it_too(name: str, params: dict[str, Any], scope: dict[str, Any]) -> None:
@@ -229,3 +234,28 @@ def test_the_sample_is_always_the_same() -> None:
         one.clients(9)
     with pytest.raises(UpdateNotFoundError, match="no update of client 'x'"):
         one.rounds_of("x")
+
+
+@dataclass(frozen=True)
+class Longest(Additive):
+    """Says that it is additive, but a largest element is no sum."""
+
+    name: ClassVar[str] = "longest"
+    policy_class: ClassVar[PolicyClass] = PolicyClass.P2
+    result_type: ClassVar[type] = Sums
+
+    def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
+        round = require_round(self.name, scope)
+        return [Key(scope.job, Kind.UPDATE, round, c) for c in catalogue.clients(round)]
+
+    def partial(self, inputs: Inputs) -> dict[str, Any]:
+        updates = inputs.updates(require_round(self.name, inputs.scope)).values()
+        return {"sums": np.array([max(float(np.abs(t).max(initial=0)) for t in u.values()) for u in updates])}
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> Sums:
+        return Sums(total["sums"].tolist())
+
+
+def test_a_workload_that_is_not_additive_is_found_out() -> None:
+    with pytest.raises(AssertionError, match="from ranges of tensors: sums is"):
+        check_workload(Longest)
