@@ -166,7 +166,7 @@ class Serving:
             while True:
                 if run.function >= 0 and run.function not in {r.function for r in running.values()}:
                     tries += 1
-                    running[asyncio.ensure_future(self._run_on(question, run))] = run
+                    running[self._attempt(question, run)] = run
                 elif not running:
                     if not await self._pool.wait_for_member(MEMBER_TIMEOUT_S):
                         raise lost
@@ -218,6 +218,19 @@ class Serving:
             if stuck or any(f.silent.is_set() for f in functions):
                 return None, -1
 
+    def _attempt(self, question: Question, run: Run) -> asyncio.Task[Any]:
+        """Begin to run a request on a function, which counts as busy with it from now on."""
+        self._busy[run.function] += 1
+
+        def ended(_: asyncio.Task[Any]) -> None:
+            with self._idle:
+                self._busy[run.function] -= 1
+                self._idle.notify_all()
+
+        task = asyncio.ensure_future(self._run_on(question, run))
+        task.add_done_callback(ended)
+        return task
+
     async def _run_on(self, question: Question, run: Run) -> Any:
         record = question.record
         began = self._pool.loop.time()
@@ -232,7 +245,6 @@ class Serving:
             with contextlib.suppress(NotStagedError):
                 return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
         record.functions.append(function.name)
-        self._busy[run.function] += 1
         try:
             async with function.running:
                 queued_s = self._pool.loop.time() - began - waited_s
@@ -241,10 +253,6 @@ class Serving:
             if (plan := self._in_parts.spread(question)) is None:
                 raise
             return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
-        finally:
-            with self._idle:
-                self._busy[run.function] -= 1
-                self._idle.notify_all()
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
         record.queue_s = question.waited_s + queued_s + reply["queue_s"]

@@ -105,9 +105,9 @@ def test_what_was_loaded_before_an_object_came_to_exist_is_another_one() -> None
     async def check() -> None:
         memory = FunctionMemory(1000)
         await memory.insert(key("a"), "deleted", 10, 3)
-        assert memory.pin(key("a"), 3) is None
+        assert memory.pin(key("a"), since=3) is None
         assert await memory.insert(key("a"), "A", 10, 4)
-        entry = memory.pin(key("a"), 3)
+        entry = memory.pin(key("a"), since=3)
         assert entry is not None
         assert entry.value == "A"
 

@@ -87,3 +87,16 @@ def unlabelled() -> tuple[np.ndarray, None]:
 
 def broken() -> Any:
     raise ValueError("no such file")
+
+
+def mobilenet() -> Any:
+    """The network of the Flower app in the tests."""
+    from flstore.federated.models import build
+
+    return build("mobilenet_v3_small")
+
+
+def images() -> tuple[Any, Any]:
+    """Four images and their labels."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(4, 3, 32, 32)).astype("f4"), np.arange(4) % 10
