@@ -15,10 +15,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from flstore.errors import ClusterError, UnknownNameError
 from flstore.functions.clusters import temporary_tls
@@ -46,6 +48,7 @@ class DaskCluster:
     _folder: Path = field(repr=False)
     _memory: str = field(default="1GiB", repr=False)
     _commands: dict[str, list[str]] = field(default_factory=dict, repr=False)
+    _folders: dict[str, Path | None] = field(default_factory=dict, repr=False)
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -55,17 +58,24 @@ class DaskCluster:
         """Process ids by name: ``scheduler`` and the workers."""
         return {name: process.pid for name, process in self._processes.items()}
 
-    def add(self, name: str, memory: str | None = None) -> None:
-        """Start a worker; it joins when it is ready."""
+    def add(self, name: str, *more: str, memory: str | None = None, cwd: Path | None = None) -> int:
+        """Start a worker in the folder `cwd`, with `more` options of ``dask worker``; it joins when it is ready.
+
+        Returns
+        -------
+        int
+            Its process id.
+        """
         options = ["--name", name, "--nthreads", "1", "--memory-limit", memory or self._memory, "--no-nanny"]
-        options += ["--local-directory", str(self._folder / name), "--death-timeout", "60"]
-        self._start(name, "worker", [self.address, *options])
+        options += ["--local-directory", str(self._folder / name), "--death-timeout", "60", *more]
+        self._start(name, "worker", [self.address, *options], cwd)
+        return self.pids[name]
 
     def remove(self, name: str) -> None:
         """Kill a worker for good."""
         with self._lock:
             self._named(name)
-            del self._commands[name]
+            del self._commands[name], self._folders[name]
             process = self._processes.pop(name)
         process.kill()
         process.wait()
@@ -76,23 +86,37 @@ class DaskCluster:
         process.kill()
         process.wait()
 
+    @contextmanager
+    def hung(self, name: str) -> Iterator[None]:
+        """Stop a worker, or the scheduler, for a block (SIGSTOP)."""
+        process = psutil.Process(self._named(name).pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
     def _named(self, name: str) -> subprocess.Popen[bytes]:
         if name not in self._processes:
             raise UnknownNameError.of("process of the cluster", name, self._processes)
         return self._processes[name]
 
-    def _start(self, name: str, what: str, options: list[str]) -> None:
+    def _start(self, name: str, what: str, options: list[str], cwd: Path | None = None) -> None:
         tls = ["--tls-ca-file", self.security["tls_ca_file"], "--tls-cert", self.security["tls_client_cert"]]
         tls += ["--tls-key", self.security["tls_client_key"], "--host", "127.0.0.1", "--no-dashboard"]
         launcher = _LAUNCHER.format(module=f"distributed.cli.dask_{what}")
         with self._lock:
+            self._folders[name] = cwd
             self._commands[name] = [sys.executable, "-c", launcher, *options, *tls]
             self._processes[name] = self._launch(name)
 
     def _launch(self, name: str) -> subprocess.Popen[bytes]:
         paths = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         with open(self._folder / f"{name}.log", "ab") as log:
-            return subprocess.Popen(self._commands[name], stdout=log, stderr=log, env={**os.environ, **paths})
+            return subprocess.Popen(
+                self._commands[name], stdout=log, stderr=log, env={**os.environ, **paths}, cwd=self._folders[name]
+            )
 
     def _supervise(self) -> None:
         """Start anew what has ended, as the service manager of a real cluster does."""
@@ -105,14 +129,14 @@ class DaskCluster:
 
 @contextmanager
 def dask_cluster(
-    workers: int = 2, memory: str = "1GiB", security: Mapping[str, str] | None = None
+    workers: int | Iterable[str] = 2, memory: str = "1GiB", security: Mapping[str, str] | None = None
 ) -> Iterator[DaskCluster]:
-    """Run a scheduler and workers (``worker-0``, ``worker-1``, ...) for a block.
+    """Run a scheduler and workers for a block.
 
     Parameters
     ----------
-    workers : int
-        How many to start with.
+    workers : int or iterable of str
+        Which to start with; by default so many, named ``worker-0``, ``worker-1``, ...
     memory : str
         Dask's memory limit of each.
     security : dict, optional
@@ -133,8 +157,8 @@ def dask_cluster(
         try:
             cluster._start("scheduler", "scheduler", ["--port", str(port), "--protocol", "tls"])
             _wait_for_port(port, Path(folder, "scheduler.log"))
-            for i in range(workers):
-                cluster.add(f"worker-{i}")
+            for name in [f"worker-{i}" for i in range(workers)] if isinstance(workers, int) else workers:
+                cluster.add(name)
             supervisor.start()
             yield cluster
         finally:

@@ -60,11 +60,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FLStore]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A Dask cluster that somebody else runs, with two workers; see :class:`tests.store.clusters.Cluster`."""
-    from tests.store.clusters import running
+def cluster() -> Iterator[Any]:
+    """A Dask cluster that somebody else runs, with two workers."""
+    from flstore.testing.clusters import dask_cluster
 
-    with running(tmp_path_factory.mktemp("cluster")) as cluster:
+    with dask_cluster(workers=["alpha", "beta"]) as cluster:
         yield cluster
 
 

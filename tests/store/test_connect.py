@@ -5,14 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from flstore import FLStore
 from flstore.errors import ClusterError, InvalidParameterError
 from flstore.functions import clusters
 from flstore.functions.clusters import check_versions
-from tests.store.clusters import Cluster
+from flstore.testing.clusters import DaskCluster
 from tests.store.conftest import CLIENTS, fill
 from tests.store.test_hangs import wait_until
 
@@ -31,14 +30,13 @@ def test_two_stores_share_a_cluster_and_closing_one_harms_none(connect: Any) -> 
     assert (record.misses, record.bytes_moved) == (0, 0)
 
 
-def test_workers_come_and_go(connect: Any, cluster: Cluster) -> None:
+def test_workers_come_and_go(connect: Any, cluster: DaskCluster) -> None:
     store = connect()
     fill(store, range(1, 4))
     expected = store.request("clustering", round=2, k=2).value.labels.tolist()
-    joined = cluster.worker("gamma")
+    cluster.add("gamma")
     wait_until(lambda: len(store.status().functions) == 3)
-    psutil.Process(joined.pid).kill()
-    joined.wait(20)
+    cluster.remove("gamma")
     wait_until(lambda: len(store.status().functions) == 2)
     assert store.request("clustering", round=2, k=2).value.labels.tolist() == expected
 
@@ -52,7 +50,7 @@ def test_a_worker_with_less_memory_gives_what_it_can_and_is_named(connect: Any) 
 @pytest.mark.parametrize("protocol", ["tls", "tcp"])
 @pytest.mark.parametrize("mute", [False, True], ids=["absent", "mute"])
 def test_a_scheduler_that_does_not_answer_is_named(
-    cluster: Cluster, tmp_path: Path, protocol: str, mute: bool, monkeypatch: pytest.MonkeyPatch
+    cluster: DaskCluster, tmp_path: Path, protocol: str, mute: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clusters, "CONNECT_TIMEOUT_S", 1)
     with socket.socket() as taken:

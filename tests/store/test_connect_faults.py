@@ -15,8 +15,8 @@ from flstore import FLStore
 from flstore.errors import ClusterError, RequestError
 from flstore.functions import pool
 from flstore.functions.function import handler_name
+from flstore.testing.clusters import DaskCluster, dask_cluster
 from flstore.types import FunctionLost
-from tests.store.clusters import REPOSITORY, Cluster
 from tests.store.conftest import CLIENTS, fill, make_round
 from tests.store.odd_workloads import Raises
 from tests.store.test_hangs import events, wait_until
@@ -25,7 +25,7 @@ DEADLINE_S = 0.5
 LEASE_S = 1.5
 
 
-def test_a_hung_worker_holds_up_neither_opening_nor_closing(connect: Any, cluster: Cluster) -> None:
+def test_a_hung_worker_holds_up_neither_opening_nor_closing(connect: Any, cluster: DaskCluster) -> None:
     with cluster.hung("beta"):
         store = connect("hung", functions=1, ping_deadline_s=DEADLINE_S)
         assert [f.name for f in store.status().functions] == ["function-alpha"]
@@ -39,7 +39,7 @@ def test_a_hung_worker_holds_up_neither_opening_nor_closing(connect: Any, cluste
         assert time.monotonic() - began < 15, "waiting for a hung worker has no end of its own"
 
 
-def test_a_hung_scheduler_does_not_hold_up_requests_or_closing(connect: Any, cluster: Cluster) -> None:
+def test_a_hung_scheduler_does_not_hold_up_requests_or_closing(connect: Any, cluster: DaskCluster) -> None:
     store = connect("headless", ping_deadline_s=DEADLINE_S)
     fill(store, range(1, 3))
     with cluster.hung("scheduler"):
@@ -50,31 +50,31 @@ def test_a_hung_scheduler_does_not_hold_up_requests_or_closing(connect: Any, clu
 
 
 def test_a_worker_restarted_at_its_address_is_noticed(
-    connect: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    connect: Any, cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    first = cluster.worker("fixed", "--worker-port", str(port))
+    cluster.add("fixed", "--worker-port", str(port))
     store = connect("restarted", functions=3, ping_deadline_s=20)
     fill(store, range(1, 3))
     monkeypatch.setattr(pool, "WATCH_PERIOD_S", 3600)  # from now on nobody compares lists
     wait_until(lambda: not store._pool._welcoming)
     before = next(f for f in store._pool.functions.values() if f.name == "function-fixed")
-    first.kill()
-    first.wait(20)
-    again = cluster.worker("fixed", "--worker-port", str(port))
+    first = cluster.pids["fixed"]
+    cluster.kill("fixed")
+    wait_until(lambda: cluster.pids["fixed"] != first)
+    again = cluster.pids["fixed"]
     wait_until(lambda: before.gone.is_set(), 60)
     assert before.incarnation in {e.incarnation for e in events(store, FunctionLost)}
 
     def joined() -> bool:
         store._pool.sync(store._pool._look())
-        return any(f.pid == again.pid for f in store._pool.functions.values())
+        return any(f.pid == again for f in store._pool.functions.values())
 
     wait_until(joined)
     assert store.inventory()["function-fixed"] == []
-    again.kill()
-    again.wait(20)
+    cluster.remove("fixed")
 
 
 OWNER = """
@@ -95,11 +95,11 @@ for line in sys.stdin:
 """
 
 
-def test_memory_lent_to_an_owner_that_says_nothing_is_freed(connect: Any, cluster: Cluster, tmp_path: Path) -> None:
+def test_memory_lent_to_an_owner_that_says_nothing_is_freed(connect: Any, cluster: DaskCluster, tmp_path: Path) -> None:
     arguments = [cluster.address, str(tmp_path / "owned"), json.dumps(cluster.security)]
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, *arguments],
-        cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert owner.stdin is not None
     assert owner.stdout is not None
@@ -135,12 +135,12 @@ def test_memory_lent_to_an_owner_that_says_nothing_is_freed(connect: Any, cluste
         owner.wait(20)
 
 
-def test_a_worker_with_another_flstore_is_named(connect: Any, cluster: Cluster, tmp_path: Path) -> None:
+def test_a_worker_with_another_flstore_is_named(connect: Any, cluster: DaskCluster, tmp_path: Path) -> None:
     store = connect("versions")
     installed = tmp_path / "flstore-9.9.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: flstore\nVersion: 9.9\n")
-    worker = cluster.worker("other", cwd=tmp_path)
+    cluster.add("other", cwd=tmp_path)
     try:
         with pytest.warns(RuntimeWarning, match=r"worker tls://\S+ has flstore 9\.9, this process 0\..*is not used"):
             wait_until(lambda: bool(store._pool._refused), 60)
@@ -148,8 +148,7 @@ def test_a_worker_with_another_flstore_is_named(connect: Any, cluster: Cluster, 
         with pytest.raises(ClusterError, match=r"has flstore 9\.9, this process 0\..*install the same on both"):
             FLStore.connect(cluster.address, str(tmp_path / "root"), security=cluster.security)
     finally:
-        worker.kill()
-        worker.wait(20)
+        cluster.remove("other")
 
 
 @pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "StopIteration"])
@@ -161,3 +160,24 @@ def test_a_workload_that_ends_its_process_ends_only_itself(connect: Any, what: s
         store.request(Raises(what=what), round=1, deadline_s=20)
     assert store.request("clustering", round=1, k=2).value.k == 2
     assert {f.pid for f in store._pool.functions.values()} == pids
+
+
+def test_a_killed_scheduler_is_found_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"memory": "64MiB", "ping_deadline_s": DEADLINE_S, "replicas": 1}
+    with (
+        dask_cluster(workers=2) as cluster,
+        FLStore.connect(cluster.address, str(tmp_path / "root"), security=cluster.security, **options) as store,
+    ):
+        wait_until(lambda: len(store.status().functions) == 2)
+        fill(store, range(1, 3))
+        expected = store.request("clustering", round=2, k=2).value.labels.tolist()
+        store.flush()
+        before = {f.pid for f in store._pool.functions.values()}
+        cluster.kill("scheduler")  # and with it the workers, which end when they lose it
+        assert store.request("clustering", round=2, k=2).value.labels.tolist() == expected
+        store.ingest(3, make_round(3)).wait(30)
+        wait_until(lambda: len(before | {f.pid for f in store._pool.functions.values()}) == 4, 60)
+        store.flush()
+        record = store.request("clustering", round=2, k=2).record
+        assert record.functions[-1].startswith("function-worker-")
+        assert record.misses == 0, "what is wanted is in memory again"
