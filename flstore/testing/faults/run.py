@@ -29,10 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from flstore import FLStore, workloads
 from flstore.codec import encode
-from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError, UpdateNotFoundError
+from flstore.errors import CorruptObjectError, FLStoreError, UpdateNotFoundError
 from flstore.persistence import ObjectStore
 from flstore.persistence.values import read
 from flstore.testing.clusters import DaskCluster, dask_cluster
@@ -266,32 +267,35 @@ class Run:
 
     @contextmanager
     def _struck(self, kind: str, cluster: DaskCluster | None) -> Iterator[None]:
-        try:
-            alive = list(processes.functions(self.store))
-            name = self.rng.choice(alive) if alive else ""
-            with ExitStack() as stack:
-                if kind == "scale":
-                    self.store.scale(self.rng.randint(2, FUNCTIONS + 1))
-                elif kind == "scheduler":
-                    assert cluster is not None
-                    cluster.kill("scheduler")
-                elif kind == "come and go":
-                    assert cluster is not None
-                    cluster.add("guest")
-                    stack.callback(cluster.remove, "guest")
-                elif not name:
-                    pass  # all of them are away at the moment
-                elif kind in ("hang", "slow"):
-                    stack.enter_context(chance.LASTING[kind](self.store, name))
-                elif kind == "partition":
-                    processes.sever(self.store, name)
-                elif kind == "restart" and cluster is None:
-                    processes.restart(self.store, name)
-                else:
-                    processes.kill(self.store, name)
-                yield
-        except (FunctionLostError, FLStoreError, OSError, ProcessLookupError):
-            yield  # it went away before it could be struck
+        with ExitStack() as over:
+            try:
+                self._strike(kind, cluster, over)
+            except (FLStoreError, OSError, psutil.Error):
+                pass  # it went away before it could be struck
+            yield
+
+    def _strike(self, kind: str, cluster: DaskCluster | None, over: ExitStack) -> None:
+        """Begin a fault of processes; what is put on `over` ends it."""
+        alive = list(processes.functions(self.store))
+        name = self.rng.choice(alive) if alive else ""
+        if kind == "scale":
+            self.store.scale(self.rng.randint(2, FUNCTIONS + 1))
+        elif kind == "scheduler" and cluster is not None:
+            cluster.kill("scheduler")
+        elif kind == "come and go" and cluster is not None:
+            guest = f"guest-{self.outcome.faults[kind]}"
+            cluster.add(guest)
+            over.callback(cluster.remove, guest)
+        elif not name:
+            pass  # all of them are away at the moment
+        elif kind in ("hang", "slow"):
+            over.enter_context(chance.LASTING[kind](self.store, name))
+        elif kind == "partition":
+            processes.sever(self.store, name)
+        elif kind == "restart" and cluster is None:
+            processes.restart(self.store, name)
+        else:
+            processes.kill(self.store, name)
 
 
 def _difference(found: Any, right: Any) -> str:
