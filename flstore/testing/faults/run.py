@@ -13,6 +13,7 @@ lost, an answer was wrong, or a request failed that could have been answered.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import random
@@ -268,10 +269,8 @@ class Run:
     @contextmanager
     def _struck(self, kind: str, cluster: DaskCluster | None) -> Iterator[None]:
         with ExitStack() as over:
-            try:
+            with contextlib.suppress(FLStoreError, OSError, psutil.Error):  # it went away before it could be struck
                 self._strike(kind, cluster, over)
-            except (FLStoreError, OSError, psutil.Error):
-                pass  # it went away before it could be struck
             yield
 
     def _strike(self, kind: str, cluster: DaskCluster | None, over: ExitStack) -> None:
