@@ -17,6 +17,7 @@ from distributed.protocol.pickle import dumps  # how Dask itself sends a plugin
 from flstore.errors import ClusterError
 from flstore.functions.clusters import check_versions
 from flstore.functions.function import CacheFunction
+from flstore.functions.within import within
 
 INSTALL_S = 30.0
 """How long a worker that answers may take to import this package and start its function."""
@@ -88,4 +89,4 @@ class Joining:
         await asyncio.gather(*(one(address) for address in addresses))
 
     async def _ask(self, address: str, what: str, timeout: float, **message: Any) -> Any:
-        return await asyncio.wait_for(getattr(self._rpc(address), what)(**message), timeout)
+        return await within(getattr(self._rpc(address), what)(**message), timeout)

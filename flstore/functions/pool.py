@@ -26,6 +26,7 @@ from flstore.functions.line import Line
 from flstore.functions.telling import Telling
 from flstore.functions.waiters import Waiters, finish
 from flstore.functions.window import WORTH_BYTES, Window, open_window
+from flstore.functions.within import within
 
 _log = logging.getLogger(__name__)
 
@@ -329,7 +330,7 @@ class FunctionPool:
 
     async def _list_workers(self) -> dict[str, Any]:
         asked = self.client.scheduler.identity(n_workers=-1)  # type: ignore[union-attr]
-        identity = await asyncio.wait_for(asked, SCHEDULER_S)
+        identity = await within(asked, SCHEDULER_S)
         workers: dict[str, Any] = identity["workers"]
         return workers
 
@@ -392,7 +393,7 @@ class FunctionPool:
             await self._joining.prepare(address)
             if before is not None:
                 await asyncio.wait([before])
-            await asyncio.wait_for(self._welcome(address, name, number), self._deadline_s)
+            await within(self._welcome(address, name, number), self._deadline_s)
         except NotAFunctionError:
             self._joining.forget(address)
         except ClusterError as error:
@@ -436,7 +437,7 @@ class FunctionPool:
             try:
                 sent = self._send(function.address, "ping", self.telling.message())
                 left_s = function.heard_s + self._deadline_s - self.loop.time()
-                state = await asyncio.wait_for(sent, max(left_s, self._deadline_s / 4))
+                state = await within(sent, max(left_s, self._deadline_s / 4))
                 self.telling.heard(state)
                 if state["incarnation"] != function.incarnation:  # another process, or its lease ended
                     self._bury(function)
@@ -471,7 +472,7 @@ class FunctionPool:
             if left <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.change(), left)
+                await within(self.change(), left)
         return True
 
     async def change(self) -> None:
