@@ -189,9 +189,7 @@ class Moves:
 
     async def _copy(self, action: Load, incarnation: str, keys: list[Key], origin: Origin) -> list[Key]:
         """Let the function fetch from other functions, once these have it; returns what they could not give."""
-        loads = [self._loads[g] for g in origin.generations if g in self._loads and g != action.generation]
-        if loads:
-            await asyncio.wait(loads)
+        await self.wait_for(origin.generations)
         peers = [origin.peers.get(key) for key in keys]
         sizes = [self._catalogue.size(key) for key in keys]
         reply = await self._call(action, incarnation, "copy", keys, peers=wire.pack(peers), sizes=wire.pack(sizes))

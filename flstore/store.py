@@ -352,16 +352,20 @@ class FLStore(System):
         self._moves.start(action, function.incarnation, at_hand, after, origin)
 
     def _origin(self, action: Load) -> Origin:
-        """Which other functions hold what shall be copied, and which loads have to be done before."""
+        """Which other functions hold what shall be copied, and which loads have to be done before.
+
+        Only loads that were decided before: two copies must not wait for each other.
+        """
         peers: dict[Key, str] = {}
         held: list[tuple[int, KeySet]] = []
         for number, function in list(self._pool.functions.items()):
             if number != action.function:
-                there = self._state.holds(number, action.keys).tolist()
+                there = self._state.holds(number, action.keys, before=action.generation).tolist()
                 keys = [k for k, holds in zip(self._catalogue.keys(action.keys), there, strict=True) if holds]
                 peers.update({key: function.address for key in keys if key not in peers})
                 held.append((number, action.keys))
-        return Origin(peers, frozenset(self._state.loading(held)[1]))
+        awaited = self._state.loading(held)[1]
+        return Origin(peers, frozenset(g for g in awaited if g < action.generation))
 
     def _not_durable(self, key: Key) -> Any:
         """The bytes of an object that the persistent store may not have yet, or None."""

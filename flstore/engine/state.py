@@ -122,13 +122,17 @@ class State:
             return 0
         return self.replicas + self.hot.get(slot, 0) if self.hot else self.replicas
 
-    def holds(self, function: int, keys: KeySet) -> NDArray[np.bool_]:
-        """Whether `function` holds each object, as primary or as a copy, ready or not."""
+    def holds(self, function: int, keys: KeySet, before: int | None = None) -> NDArray[np.bool_]:
+        """Whether `function` holds each object, as primary or as a copy, ready or not.
+
+        With `before`, only what a load of a lower generation put there, or puts there.
+        """
         parts = []
         for _, table, _, rows in self.resolve(keys):
             held = np.zeros(len(rows), dtype=np.bool_)
             for layer in table.layers() if table is not None else ():
-                held |= (rows >= 0) & (layer.function[rows] == function)
+                here = (rows >= 0) & (layer.function[rows] == function)
+                held |= here if before is None else here & (layer.generation[rows] < before)
             parts.append(held)
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
 

@@ -1,5 +1,6 @@
 """Copies in memory: a lost function costs no data in memory, requests spread, functions come and go."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -54,6 +55,18 @@ def test_what_is_held_is_held_twice_on_two_functions(open_store: Any) -> None:
     counts = held(store)
     assert counts
     assert set(counts.values()) == {2}
+
+
+def test_two_copies_decided_at_once_do_not_wait_for_each_other(open_store: Any) -> None:
+    store = open_store(functions=3, replicas=2)
+    fill(store, range(1, 4))
+    store.request("cosine_similarity", round=3)
+    flushed = threading.Thread(target=store.flush, daemon=True)
+    flushed.start()
+    flushed.join(30)
+    assert not flushed.is_alive()
+    agree(store)
+    assert set(held(store).values()) == {3}
 
 
 def test_a_copy_comes_from_the_other_function_not_from_the_store(open_store: Any, tmp_path: Any) -> None:
