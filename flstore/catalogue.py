@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from flstore.engine.state import State, View
+from flstore.engine.state import State
+from flstore.engine.view import View
 from flstore.errors import CorruptObjectError, UpdateNotFoundError
 from flstore.types import NO_CLIENT, Ingested, IntArray, Key, KeySet, Kind
 

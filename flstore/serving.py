@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
-from flstore.engine.state import View
+from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import (
     CapacityError,

@@ -2,7 +2,8 @@
 
 from flstore.engine.core import reroute, step
 from flstore.engine.log import EventLog, fold
-from flstore.engine.state import State, View
+from flstore.engine.state import State
 from flstore.engine.tracker import RequestRecord, Tracker
+from flstore.engine.view import View
 
 __all__ = ["EventLog", "RequestRecord", "State", "Tracker", "View", "fold", "reroute", "step"]

@@ -15,8 +15,9 @@ from flstore.engine.changes import disband, forget, join, lose, refresh, revive
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
-from flstore.engine.state import State, View
+from flstore.engine.state import State
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
+from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (

@@ -8,13 +8,12 @@ root. Every answer is compared with the one computed from the original arrays. T
 lost, an answer was wrong, or a request failed that could have been answered.
 """
 
-# Longer than 300 lines because the workload, the faults and the judgement of one run are read together.
-
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
-import dataclasses
+import faulthandler
 import json
 import random
 import sys
@@ -25,30 +24,28 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
-from flstore import FLStore, workloads
-from flstore.codec import encode
-from flstore.errors import CorruptObjectError, FLStoreError, UpdateNotFoundError
+from flstore import FLStore
+from flstore.errors import CorruptObjectError, FLStoreError, RequestTimeoutError, UpdateNotFoundError
 from flstore.persistence import ObjectStore
-from flstore.persistence.values import read
+from flstore.persistence.progress import progress_bar
 from flstore.testing.clusters import DaskCluster, dask_cluster
 from flstore.testing.fault_plan import Fault, FaultPlan
 from flstore.testing.faults import chance, processes
 from flstore.testing.faults.files import corrupt, lose, restored, tear
-from flstore.testing.sample_job import SampleJob
+from flstore.testing.faults.judgement import CLIENTS, Outcome, Truth, difference, lost_updates
 from flstore.types import Key, Kind
-from flstore.workloads.base import Inputs, Scope
 
-CLIENTS = 5
-VALUES = 2_000
 FUNCTIONS = 3
 DEADLINE_S = 0.5
+ANSWER_S = 60.0
+"""A request that takes longer has failed, and what the store waits for is printed."""
+STUCK_S = 300.0
+"""A fault that takes longer to begin or end ends the run, with the stacks of all threads."""
 OWN = {
     "kill": 4, "restart": 3, "hang": 5, "slow": 3, "partition": 2, "scale": 3, "write error": 3, "read error": 3,
     "stall": 2, "torn write": 1, "corrupt": 1, "tear": 1, "lose": 1,
@@ -56,103 +53,6 @@ OWN = {
 FOREIGN = {**{k: v for k, v in OWN.items() if k not in ("restart", "scale")}, "scheduler": 2, "come and go": 3}
 STORE_FAULTS = {"write error": ("fail", "write"), "read error": ("fail", "read"), "torn write": ("tear", "write")}
 DAMAGE: dict[str, Callable[[str, Key], object]] = {"corrupt": corrupt, "tear": tear, "lose": lose}
-
-
-@dataclass
-class Outcome:
-    """What a fault run found.
-
-    Attributes
-    ----------
-    faults : Counter
-        Faults by kind.
-    requests, excused : int
-        Requests made, and those that failed with the right error because the object was damaged on disk and held
-        nowhere else.
-    lost, wrong, failed : list of str
-        Updates that are not what was ingested, answers that differ from the right one, requests that failed.
-    """
-
-    faults: Counter[str] = field(default_factory=Counter)
-    requests: int = 0
-    excused: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    lost: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        """Nothing lost, wrong or failed."""
-        return not (self.lost or self.wrong or self.failed)
-
-    def values(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**dataclasses.asdict(self), "faults": dict(self.faults), "clean": self.clean}
-
-    def __str__(self) -> str:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.faults.items()))
-        counts = f"{sum(self.faults.values())} faults ({kinds}), {self.requests} requests, {self.updates} updates"
-        found = f"{len(self.lost)} updates lost, {len(self.wrong)} wrong answers, {len(self.failed)} requests failed"
-        lines = [f"{counts}, {self.seconds:.0f} s", f"{found}, {self.excused} failed rightly (data nowhere left)"]
-        return "\n".join([*lines, *self.lost[:5], *self.wrong[:5], *self.failed[:5]])
-
-
-class Truth:
-    """The original arrays, and the answers that follow from them."""
-
-    def __init__(self) -> None:
-        self._job = SampleJob("default")
-        self._answers: dict[Any, Any] = {}
-        self._lock = threading.Lock()
-        self.rounds: list[int] = []
-
-    def make(self, round: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Updates, metadata and aggregate of a round: a pure function of its number."""
-
-        def tensors(who: int) -> dict[str, Any]:
-            rng = np.random.default_rng([round, who])
-            return {"w": rng.normal(size=VALUES).astype("f4"), "seen": np.array(round)}
-
-        updates = {f"c{i}": tensors(i) for i in range(CLIENTS)}
-        rows = {f"c{i}": {"lr": 0.1 / (round + 1), "loss": float(i) / (round + 1)} for i in range(CLIENTS)}
-        return updates, rows, tensors(10**6)
-
-    def ingested(self, round: int) -> None:
-        """From now on requests may be about this round."""
-        updates, rows, aggregate = self.make(round)
-        for client, row in rows.items():  # what an ingest adds
-            row |= {
-                "size_bytes": len(encode(Key("default", Kind.UPDATE, round, client), updates[client])),
-                "nonfinite": 0,
-            }
-        with self._lock:
-            self._job.add(round, updates, aggregate, rows)
-            self.rounds.append(round)
-
-    def draw(self, rng: random.Random) -> tuple[str, dict[str, Any]]:
-        """A request: mostly about new rounds, sometimes about any."""
-        with self._lock:
-            rounds = list(self.rounds)
-        round = rng.choice(rounds[-4:]) if rng.random() < 0.8 else rng.choice(rounds)
-        name = rng.choice(["clustering", "cosine_similarity", "malicious_filtering", "lineage", "hyperparameters"])
-        if name == "lineage":
-            return name, {"client": f"c{rng.randrange(CLIENTS)}", "rounds": sorted({round, rng.choice(rounds)})}
-        return name, {"round": round, **({"k": 2} if name == "clustering" else {})}
-
-    def answer(self, name: str, asked: dict[str, Any]) -> Any:
-        """What the workload says about the original arrays, in this process."""
-        what = (name, tuple(sorted((k, str(v)) for k, v in asked.items())))
-        with self._lock:
-            if what not in self._answers:
-                about = {k: v for k, v in asked.items() if k in ("round", "client")}
-                rounds = tuple(asked["rounds"]) if "rounds" in asked else None
-                scope = Scope("default", rounds=rounds, **about)
-                workload = workloads.make(name, **{k: v for k, v in asked.items() if k == "k"})
-                data = {key: self._job.read(key) for key in workload.needs(scope, self._job)}
-                self._answers[what] = workload.compute(Inputs(scope, data))
-            return self._answers[what]
 
 
 class Run:
@@ -176,7 +76,8 @@ class Run:
         begun = self.outcome.requests
         try:
             with ExitStack() as lasting:
-                for number in range(faults):
+                for number in progress_bar(range(faults), total=faults, what="faults", unit="fault", show=True):
+                    _watch_over()
                     kind = self.rng.choices(list(weights), list(weights.values()))[0]
                     self.outcome.faults[kind] += 1
                     if number % 2 == 0:  # every second one comes on top of the one before
@@ -225,8 +126,8 @@ class Run:
             name, asked = self.truth.draw(rng)
             before = set(self.damaged)
             try:
-                value = self.store.request(name, **asked).value
-                said = _difference(value, self.truth.answer(name, asked))
+                value = self.store.request(name, deadline_s=ANSWER_S, **asked).value
+                said = difference(value, self.truth.answer(name, asked))
                 if said:
                     self.outcome.wrong.append(f"{name} {asked}: {said}")
             except (CorruptObjectError, UpdateNotFoundError) as error:
@@ -236,11 +137,19 @@ class Run:
                     self.outcome.excused += 1
                 else:
                     self.outcome.failed.append(f"{name} {asked}: {error!r}")
+            except RequestTimeoutError as error:
+                self._print_waits()
+                self.outcome.failed.append(f"{name} {asked}: {error!r}")
             except Exception as error:  # each is a finding, none may end the run
                 self.outcome.failed.append(f"{name} {asked}: {error!r}")
             with self._done:
                 self.outcome.requests += 1
                 self._done.notify_all()
+
+    def _print_waits(self) -> None:
+        """What the store's event loop waits for: where a request that is never answered is stuck."""
+        for task in asyncio.all_tasks(self.store._pool.loop):
+            task.print_stack()
 
     # --- the faults -------------------------------------------------------------------------------------------------
 
@@ -297,19 +206,6 @@ class Run:
             processes.kill(self.store, name)
 
 
-def _difference(found: Any, right: Any) -> str:
-    for f in dataclasses.fields(right):
-        mine, theirs = getattr(found, f.name), getattr(right, f.name)
-        try:
-            if isinstance(theirs, np.ndarray) and theirs.dtype.kind == "f":
-                np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
-            else:
-                np.testing.assert_equal(mine, theirs)
-        except AssertionError as error:
-            return f"{f.name}: {' '.join(str(error).split())[:200]}"
-    return ""
-
-
 def fault_run(faults: int = 1000, requests: int = 2000, seed: int = 0, replicas: int = 1) -> Outcome:
     """Run it; see the module's own words.
 
@@ -344,7 +240,7 @@ def fault_run(faults: int = 1000, requests: int = 2000, seed: int = 0, replicas:
                 other = Run(store, plan, truth, outcome, seed + 1, root)
                 other.strike(faults - faults // 2, requests - requests // 2, FOREIGN, cluster)
                 _settle(store, plan)
-        _check_updates(root, truth, outcome)
+        outcome.lost += lost_updates(root, truth)
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -352,22 +248,13 @@ def fault_run(faults: int = 1000, requests: int = 2000, seed: int = 0, replicas:
 def _settle(store: FLStore, plan: FaultPlan) -> None:
     """No more faults: everything that was acknowledged must become durable."""
     plan.lift()
+    _watch_over()
     store.flush()
 
 
-def _check_updates(root: str, truth: Truth, outcome: Outcome) -> None:
-    """Everything that was ingested, read from the persistent store with nothing else alive."""
-    objects = ObjectStore(root)
-    for round in truth.rounds:
-        updates, _, aggregate = truth.make(round)
-        for client, tensors in [*updates.items(), (None, aggregate)]:
-            key = Key("default", Kind.AGGREGATE if client is None else Kind.UPDATE, round, client)
-            try:
-                found, _ = read(objects, key)
-                if not all(np.array_equal(found[name], tensor) for name, tensor in tensors.items()):
-                    outcome.lost.append(f"{key} is another one")
-            except FLStoreError as error:
-                outcome.lost.append(repr(error))
+def _watch_over() -> None:
+    """From now on this process has so much time for its next step; then it says where it is stuck, and ends."""
+    faulthandler.dump_traceback_later(STUCK_S, exit=True, file=2)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -379,7 +266,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--output", type=Path, help="write what was found as JSON")
     given = parser.parse_args(arguments)
-    outcome = fault_run(given.faults, given.requests, given.seed, given.replicas)
+    try:
+        outcome = fault_run(given.faults, given.requests, given.seed, given.replicas)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     print(outcome)
     if given.output is not None:
         values = {"seed": given.seed, "replicas": given.replicas, **outcome.values()}
