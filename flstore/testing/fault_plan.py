@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -113,9 +112,8 @@ class FaultPlan:
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", os.path.abspath(self.folder))
         fsspec.register_implementation(PROTOCOL, "flstore.testing.faulty_fs.FaultyFileSystem", clobber=True)
-        with self._locked():
-            if not self._document.exists():
-                self._save({"next": 0, "faults": {}, "strikes": []})
+        for folder in (self._faults, self._calls, self._strikes):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, which registers the protocol where the plan arrives.
@@ -132,19 +130,14 @@ class FaultPlan:
 
     def add(self, fault: Fault) -> int:
         """Stage a fault until it is lifted; returns its number. Of several that match, the oldest strikes."""
-        with self._locked():
-            state = self._load()
-            number = int(state["next"])
-            state["faults"][str(number)] = {"fault": dataclasses.asdict(fault), "calls": 0, "struck": 0}
-            self._save({**state, "next": number + 1})
+        number = _take_number(self._calls, Path.mkdir)
+        self._write(dataclasses.asdict(fault), self._faults / str(number), os.replace)
         return number
 
     def lift(self, number: int | None = None) -> None:
         """End a fault, by default all of them; operations that stall go on."""
-        with self._locked():
-            state = self._load()
-            kept = {} if number is None else {n: f for n, f in state["faults"].items() if n != str(number)}
-            self._save({**state, "faults": kept})
+        for staged in self._staged() if number is None else [number]:
+            (self._faults / str(staged)).unlink(missing_ok=True)
 
     @contextmanager
     def stage(self, fault: Fault) -> Iterator[int]:
@@ -157,57 +150,73 @@ class FaultPlan:
 
     def strikes(self) -> list[Strike]:
         """What was struck so far, in all processes, in order."""
-        return [Strike(**strike) for strike in self._load()["strikes"]]
+        found = sorted(self._strikes.iterdir(), key=lambda path: int(path.name))
+        return [Strike(**json.loads(path.read_text())) for path in found]
 
     def disturb(self, operation: str, path: str) -> Fault | None:
         """Decide about one operation; returns the fault that strikes it. A stall is over when this returns."""
-        if not self._load()["faults"]:
+        for number in self._staged():
+            try:
+                fault = Fault(**json.loads((self._faults / str(number)).read_text()))
+            except FileNotFoundError:
+                continue  # just lifted
+            if fault.operation != operation or not fnmatchcase(path, fault.match):
+                continue
+            if _struck(fault, _take_number(self._calls / str(number), Path.touch)):
+                break
+        else:
             return None
-        with self._locked():
-            state = self._load()
-            struck = next((n for n, f in state["faults"].items() if _strikes(f, operation, path)), None)
-            if struck is not None:
-                fault = Fault(**state["faults"][struck]["fault"])
-                strike = Strike(fault.kind, operation, path, os.getpid())
-                state["strikes"].append(dataclasses.asdict(strike))
-            self._save(state)
-        if struck is None or fault.kind != "stall":
-            return None if struck is None else fault
+        strike = dataclasses.asdict(Strike(fault.kind, operation, path, os.getpid()))
+        _take_number(self._strikes, lambda place, exist_ok: self._write(strike, place, os.link))
         end = None if fault.delay_s is None else time.monotonic() + fault.delay_s
-        while struck in self._load()["faults"] and (end is None or time.monotonic() < end):
-            time.sleep(_POLL_S)
+        if fault.kind == "stall":
+            while (self._faults / str(number)).exists() and (end is None or time.monotonic() < end):
+                time.sleep(_POLL_S)
         return fault
 
+    # No locks: a process that is stopped while it holds one would stop all others. A number belongs to the one who
+    # creates the file of that name.
+
     @property
-    def _document(self) -> Path:
-        return Path(self.folder, "plan.json")
+    def _faults(self) -> Path:
+        return Path(self.folder, "faults")
 
-    def _load(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads(self._document.read_text())
-        return state
+    @property
+    def _calls(self) -> Path:
+        return Path(self.folder, "calls")
 
-    def _save(self, state: dict[str, Any]) -> None:
+    @property
+    def _strikes(self) -> Path:
+        return Path(self.folder, "strikes")
+
+    def _staged(self) -> list[int]:
+        return sorted(int(name) for name in os.listdir(self._faults))
+
+    def _write(self, values: dict[str, Any], place: Path, put: Callable[[Path, Path], None]) -> None:
         # Whole or not at all: processes are killed while they do this.
-        temporary = Path(self.folder, f".{uuid.uuid4().hex}.tmp")
-        temporary.write_text(json.dumps(state))
-        os.replace(temporary, self._document)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        os.makedirs(self.folder, exist_ok=True)
-        with open(Path(self.folder, "lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        temporary = Path(self.folder, f"{uuid.uuid4().hex}.tmp")
+        temporary.write_text(json.dumps(values))
+        try:
+            put(temporary, place)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def _strikes(entry: dict[str, Any], operation: str, path: str) -> bool:
-    """Whether a staged fault strikes this operation; counts it."""
-    fault = Fault(**entry["fault"])
-    if fault.operation != operation or not fnmatchcase(path, fault.match):
-        return False
-    if fault.times is not None and entry["struck"] >= fault.times:
-        return False
-    entry["calls"] += 1
-    strikes = random.Random(f"{fault.seed}/{entry['calls']}").random() < fault.probability
-    entry["struck"] += strikes
-    return strikes
+def _take_number(folder: Path, create: Callable[..., None]) -> int:
+    """Create the next free of 0, 1, ... in a folder; each number is given once, to one process."""
+    number = len(os.listdir(folder))
+    while True:
+        try:
+            create(folder / str(number), exist_ok=False)
+            return number
+        except FileExistsError:
+            number += 1
+
+
+def _struck(fault: Fault, call: int) -> bool:
+    """Whether a fault strikes the matching operation of this number, from 0 on."""
+
+    def chosen(number: int) -> bool:
+        return fault.probability == 1 or random.Random(f"{fault.seed}/{number + 1}").random() < fault.probability
+
+    return chosen(call) and (fault.times is None or sum(map(chosen, range(call))) < fault.times)

@@ -148,8 +148,9 @@ class Run:
 
     def _print_waits(self) -> None:
         """What the store's event loop waits for: where a request that is never answered is stuck."""
-        for task in asyncio.all_tasks(self.store._pool.loop):
-            task.print_stack()
+        waits = Counter(" > ".join(_chain(task)) for task in asyncio.all_tasks(self.store._pool.loop))
+        lines = "\n".join(f"{count:5} x {chain}" for chain, count in waits.most_common())
+        print(f"{dict(self.outcome.faults)}\n{lines}", file=sys.stderr, flush=True)
 
     # --- the faults -------------------------------------------------------------------------------------------------
 
@@ -243,6 +244,14 @@ def fault_run(faults: int = 1000, requests: int = 2000, seed: int = 0, replicas:
         outcome.lost += lost_updates(root, truth)
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _chain(task: asyncio.Task[Any]) -> Iterator[str]:
+    """The functions in which a task waits, the innermost last."""
+    waiting: Any = task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        yield f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+        waiting = waiting.cr_await
 
 
 def _settle(store: FLStore, plan: FaultPlan) -> None:
