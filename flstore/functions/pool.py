@@ -46,6 +46,10 @@ SCHEDULER_S = 5.0
 LEASE_S = 60.0
 RUNS_AT_A_TIME = 64
 """Requests at a function at the same time; each takes a connection, and the others wait here."""
+MOVES_AT_A_TIME = 16
+"""The same of messages that bring it data: a function that comes back may be sent hundreds at once."""
+MOVES = frozenset({"put", "load", "copy", "put_part", "load_part"})
+"""They may wait for the room that a drop makes, so a drop does not wait for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +66,7 @@ class Function:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     heard_s: float = 0.0
     running: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RUNS_AT_A_TIME))
+    moving: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOVES_AT_A_TIME))
     replies: Waiters = field(default_factory=Waiters)
     sees_window: bool | None = None
 
@@ -257,7 +262,8 @@ class FunctionPool:
                 raise FunctionLostError(f"cache function {number} is not alive")
             try:
                 more = {} if incarnation is None else {"incarnation": incarnation}
-                reply = await self._send_while_there(function, what, {**message, **more})
+                async with function.moving if what in MOVES else contextlib.nullcontext():
+                    reply = await self._send_while_there(function, what, {**message, **more})
                 break
             except FunctionLostError:
                 raise

@@ -152,3 +152,16 @@ def test_metadata_that_changed_while_its_function_hung_is_not_answered_from_ther
     store.flush()
     frame = store.request("hyperparameters").value.frame()
     assert frame.loc[(2, "c1"), "accuracy"] == 0.7
+
+
+def test_what_waits_for_a_hung_function_does_not_take_a_connection_each(open_store: Any) -> None:
+    store = open_store(functions=2, replicas=1, policy="lru", policy_options={"fill": "write-allocate"})
+    with hung(store, "function-0"):
+        fill(store, range(1, 31))
+        store.request("hyperparameters", round=30)  # by the other one: what was decided is on its way
+        (function,) = [f for f in store._pool.functions.values() if f.name == "function-0"]
+        port = int(function.address.rpartition(":")[2])
+        taken = [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == port]
+        assert len(taken) < 30
+    store.flush()
+    assert {len(keys) for keys in store.inventory().values()} == {30 * (2 * CLIENTS + 1) + 1}
