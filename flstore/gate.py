@@ -6,7 +6,6 @@ import asyncio
 import threading
 from collections import deque
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 
 
 class Gate:
@@ -45,12 +44,8 @@ class Gate:
             return True
         try:
             ticket.result(timeout_s)
-        except FutureTimeoutError:
-            return not self._give_back(ticket)
-        except BaseException:
-            if not self._give_back(ticket):
-                self.leave()
-            raise
+        except BaseException as error:
+            return self._stops_waiting(ticket, error)
         return True
 
     async def enter_async(self, timeout_s: float | None = None) -> bool:
@@ -61,12 +56,8 @@ class Gate:
         try:
             # Cancelled alone, a wrapped future cancels the ticket too, which may be valid already: hence the shield.
             await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(ticket)), timeout_s)
-        except TimeoutError:
-            return not self._give_back(ticket)
-        except BaseException:
-            if not self._give_back(ticket):
-                self.leave()
-            raise
+        except BaseException as error:
+            return self._stops_waiting(ticket, error)
         return True
 
     def enter_now(self) -> None:
@@ -93,6 +84,15 @@ class Gate:
             ticket: Future[None] = Future()
             self._line.append(ticket)
             return ticket
+
+    def _stops_waiting(self, ticket: Future[None], error: BaseException) -> bool:
+        """Whether the one whose time is over was let in at the last moment; raises what interrupted another."""
+        let_in = not self._give_back(ticket)
+        if isinstance(error, TimeoutError):
+            return let_in
+        if let_in:
+            self.leave()
+        raise error
 
     def _give_back(self, ticket: Future[None]) -> bool:
         """Leave the line; False for who was let in meanwhile."""

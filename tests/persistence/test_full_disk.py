@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from flstore.codec import decode, encode
 from flstore.errors import StoreError
 from flstore.persistence import ObjectStore, Writer, verify
 from flstore.types import Key, Kind
+from tests.disks import small_file_system
 
 SOON_S = 20.0
 HALF = 150_000
@@ -24,16 +23,8 @@ HALF = 150_000
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or os.geteuid() != 0:
-        pytest.skip("a small file system can be mounted by root only")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run([umount, str(disk)], check=True)
+    with small_file_system(tmp_path / "disk", "1m") as disk:
+        yield disk
 
 
 def an_object(client: str) -> tuple[Key, memoryview]:

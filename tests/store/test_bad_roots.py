@@ -2,7 +2,6 @@
 
 import ast
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -19,6 +18,7 @@ from flstore.errors import StoreError
 from flstore.persistence import verify
 from flstore.testing.faulty_fs import Fault, FaultPlan
 from flstore.testing.services import ServiceMissingError, rclone_s3
+from tests.disks import small_file_system
 from tests.store.conftest import CLIENTS, fill, make_round
 
 MEBIBYTE_OF_FLOATS = 2**18
@@ -28,17 +28,8 @@ SETTABLE = ("time.time", "datetime.now", "datetime.utcnow")
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of two mebibytes."""
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if mount is None or umount is None or os.geteuid() != 0:
-        pytest.skip("a file system can be mounted by root only")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run([umount, str(folder)], check=True)
+    with small_file_system(tmp_path / "disk", "2m") as folder:
+        yield folder
 
 
 def remount(disk: Path, mode: str) -> None:
