@@ -97,7 +97,7 @@ class CacheFunction(Desk, WorkerPlugin):
         """Start empty, under a new incarnation token, and answer messages."""
         from flstore.persistence import ObjectStore
 
-        self.worker = worker
+        self.worker, self._leaving = worker, False
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
         self.borrower = Borrower()
@@ -113,6 +113,7 @@ class CacheFunction(Desk, WorkerPlugin):
 
     async def teardown(self, worker: Any) -> None:
         """Stop answering, let go of everything."""
+        self._leaving = True
         worker.handlers.pop(handler_name(self.namespace), None)
         if self._lease is not None:
             self._lease.cancel()
@@ -135,7 +136,9 @@ class CacheFunction(Desk, WorkerPlugin):
                 self.refuse_lower(epoch)
             return {"status": "OK", **await operations[what](**message)}
         except Exception as error:  # ours or a workload's own: the caller must hear of it, the worker must live
-            return {"status": "failed", **wire.error_values(error)}
+            # What fails while it leaves fails because its threads are gone: another function can do it.
+            told = FunctionLostError("this cache function is going away") if self._leaving else error
+            return {"status": "failed", **wire.error_values(told)}
 
     # --- what it holds ----------------------------------------------------------------------------------------------
 
