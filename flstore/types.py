@@ -302,6 +302,17 @@ class Unwant:
     keys: KeySet | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Derive:
+    """What the workload `what` computes from these objects shall be ready before it asks, for as long as they are held.
+
+    It ranks below every want: a function computes it when it is idle, in memory that requests do not need.
+    """
+
+    what: str
+    keys: KeySet
+
+
 # --- actions: what the engine decided; its only output --------------------------------------------------------------
 
 
@@ -359,4 +370,13 @@ class Refused:
     reason: str
 
 
-Action: TypeAlias = Load | Drop | Run | Refused
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """`function` holds all of these objects, and shall derive from them what the workload `what` will ask for."""
+
+    function: int
+    keys: KeySet
+    what: str
+
+
+Action: TypeAlias = Load | Drop | Run | Refused | Prepare

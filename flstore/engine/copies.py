@@ -64,6 +64,8 @@ def vacate(state: State, slot: Slot, table: RoundTable, rows: IntArray, function
                     _promote(state, table, layer, heirs, f)
     if state.copies_wanted(slot) or any(f.leaving for f in state.functions.values()):
         state.short[slot] = None
+    if len(orphans):
+        state.spoil(slot)
     homeless: IntArray = orphans[table.function[orphans] == NOWHERE]
     return homeless
 

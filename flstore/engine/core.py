@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flstore.engine import derived
 from flstore.engine.changes import disband, forget, join, lose, refresh, revive
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
@@ -25,6 +26,7 @@ from flstore.types import (
     Counts,
     Deleted,
     Demand,
+    Derive,
     Event,
     FunctionJoined,
     FunctionLeaving,
@@ -199,29 +201,34 @@ def _locate_parts(
 # --- asking the policy ----------------------------------------------------------------------------------------------
 
 
-def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant]:
+def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant | Derive]:
     try:
         wants = list(policy.decide(event, View(state)))
     except Exception as error:
         raise PolicyError(f"policy {policy.name!r} raised {error!r} on {event}") from error
     for want in wants:
-        if not isinstance(want, Want | Unwant):
-            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; only Want and Unwant are known")
+        if not isinstance(want, Want | Unwant | Derive):
+            known = "only Want, Unwant and Derive are known"
+            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; {known}")
     return wants
 
 
-def _apply(state: State, wants: Iterable[Want | Unwant], ingested: Slot | None) -> list[Action]:
+def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot | None) -> list[Action]:
     """Count the wants, drop what nobody wants any more, then find room for what is newly wanted."""
     touched: list[tuple[Slot, IntArray]] = []
     actions: list[Action] = []
     for want in wants:
         if isinstance(want, Want):
             actions += _count_want(state, want, ingested)
+        elif isinstance(want, Derive):
+            derived.note(state, want)
         else:
             touched += _count_unwant(state, want)
     actions += drop(state, touched)
     if state.may_fit and (state.waiting or state.short):
         actions += fill(state)
+    if state.underived:
+        actions += derived.prepare(state)
     return actions
 
 

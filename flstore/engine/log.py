@@ -35,6 +35,7 @@ from flstore.types import (
     Loaded,
     LoadFailed,
     PolicyClass,
+    Prepare,
     Refused,
     Requested,
     Run,
@@ -254,4 +255,6 @@ def _action_values(action: Action) -> list[Any]:
             return ["run", request, function, [[f, k.canonical()] for f, k in held], [k.canonical() for k in missing]]
         case Refused(keys, reason):
             return ["refused", keys.canonical(), reason]
+        case Prepare(function, keys, what):
+            return ["prepare", function, keys.canonical(), what]
     raise TypeError(f"not an action: {action!r}")

@@ -65,5 +65,6 @@ def _strike(state: State, slot: Slot) -> None:
         del state.tables[job, kind], state.rounds[job, kind]
     state.hot.pop(slot, None)
     state.striped.pop(slot, None)
-    for noted in (state.copied, state.short, state.bereft):
+    state.derived.pop(slot, None)
+    for noted in (state.copied, state.short, state.bereft, state.underived):
         noted.pop(slot, None)

@@ -80,6 +80,7 @@ def load(state: State, table: RoundTable, item: Waiting, rows: IntArray, functio
     table.function[rows] = function
     table.generation[rows] = state.generation
     table.ready[rows] = state.instant
+    state.spoil(item.slot)
     if state.copies_wanted(item.slot):
         state.short[item.slot] = None
     source = Source.INGEST if item.ingested else Source.STORE

@@ -72,6 +72,8 @@ class State:
         self.short: dict[Slot, None] = {}  # slots that may lack copies
         self.bereft: dict[Slot, None] = {}  # slots whose copies could not be loaded; tried again when asked for
         self.striped: dict[Slot, tuple[int, ...]] = {}  # slots held in parts, with the function of each part
+        self.derived: dict[Slot, dict[str, None]] = {}  # what workloads shall find computed, while the slot is wanted
+        self.underived: dict[Slot, None] = {}  # of these, slots of which it is not, or not any more
         self.generation = 0
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}
@@ -147,6 +149,11 @@ class State:
                     size_bytes += table.bytes_each(mine)  # type: ignore[union-attr]
                     generations.update(layer.generation[mine].tolist())
         return size_bytes, generations
+
+    def spoil(self, slot: Slot) -> None:
+        """Note that what was derived from a slot went with something that was moved or lost."""
+        if slot in self.derived:
+            self.underived[slot] = None
 
     def participations(self, job: int, client: int) -> list[int]:
         """Rounds with an update of `client`, ascending. Built on first use, kept up to date from then on."""

@@ -15,7 +15,7 @@ from flstore.functions.memory import FunctionMemory
 
 MOST_ASKED = 256
 """Requests of readers that wait for the writer's next ping; older ones are forgotten."""
-ORDERS = ("put", "put_part", "load", "load_part", "copy", "drop")
+ORDERS = ("put", "put_part", "load", "load_part", "copy", "drop", "derive")
 """Messages that change what a function holds: for the writer alone."""
 
 # A worker process outlives the stores that use it, and serves several: what it knows of their writers is its own.

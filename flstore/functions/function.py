@@ -22,16 +22,18 @@ from distributed.core import ConnectionPool
 from distributed.protocol import to_serialize
 
 from flstore import codec, parts, tensors
-from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError, RequestError
+from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
 from flstore.functions import wire
+from flstore.functions import computing
 from flstore.functions.arriving import Arriving, part_of, part_values, read_stored_part, take_part
+from flstore.functions.derived import Derived, What
 from flstore.functions.desk import ORDERS, Desk
 from flstore.functions.lease import Lease
 from flstore.functions.memory import SCRATCH_SHARE, Entry, FunctionMemory, cache_bytes
 from flstore.functions.window import Borrower, sees
 from flstore.persistence.values import read, take
 from flstore.types import Cut, Key, Kind, Part
-from flstore.workloads.base import Additive, Inputs, Scope, Staged
+from flstore.workloads.base import Inputs
 
 IO_THREADS = 4
 PREFETCH_THREADS = 2
@@ -102,12 +104,16 @@ class CacheFunction(Desk, WorkerPlugin):
         self.incarnation = uuid.uuid4().hex
         self.borrower = Borrower()
         self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)), scratch_share=self.scratch_share)
+        self.derived = Derived(self.memory)
+        self._running, self._idle = 0, asyncio.Event()
+        self._idle.set()
         self.arriving = Arriving()
         self._connections: ConnectionPool | None = None
         self.objects = ObjectStore(**self._spec)
         self.io = ThreadPoolExecutor(IO_THREADS, thread_name_prefix="flstore-io")
         self.prefetch = ThreadPoolExecutor(PREFETCH_THREADS, thread_name_prefix="flstore-prefetch")
         self.compute = ThreadPoolExecutor(self.compute_threads, thread_name_prefix="flstore-compute")
+        self.ahead = ThreadPoolExecutor(1, thread_name_prefix="flstore-derive")
         worker.handlers[handler_name(self.namespace)] = self.handle
         self._lease = None if self.lease_s is None else Lease(self.lease_s, self._forget)
 
@@ -122,6 +128,7 @@ class CacheFunction(Desk, WorkerPlugin):
         self.io.shutdown(wait=False, cancel_futures=True)
         self.prefetch.shutdown(wait=False, cancel_futures=True)
         self.compute.shutdown(wait=False, cancel_futures=True)
+        self.ahead.shutdown(wait=False, cancel_futures=True)
         self.memory.entries.clear()
 
     async def handle(self, what: str, epoch: int | None = None, **message: Any) -> dict[str, Any]:
@@ -129,7 +136,7 @@ class CacheFunction(Desk, WorkerPlugin):
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
             "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
-            "see": self._see, "put_part": self._put_part, "load_part": self._load_part,
+            "see": self._see, "derive": self._derive, "put_part": self._put_part, "load_part": self._load_part,
         }  # fmt: skip
         try:
             if epoch is not None and (what in ORDERS or message.get("renew")):
@@ -294,19 +301,63 @@ class CacheFunction(Desk, WorkerPlugin):
         started = time.perf_counter()
         gathered = await self._gather(order, extra)
         ready = time.perf_counter()
+        self._running += 1
+        self._idle.clear()
         try:
-            scope = Scope(**{**order["scope"], "rounds": _tuple(order["scope"]["rounds"])})
-            inputs = Inputs(scope, gathered.data)
-            loop = asyncio.get_running_loop()
-            result, began, ended = await loop.run_in_executor(self.compute, _compute, order, inputs)
+            result, began, ended, derived = await self._computed(order, Inputs(wire.scope_of(order), gathered.data))
         finally:
-            await self.memory.unpin(gathered.pinned)
-            if gathered.scratch_bytes:
-                await self.memory.release(gathered.scratch_bytes)
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+            await self._let_go(gathered)
         return {
             "result": result, "fetch_s": ready - started, "queue_s": began - ready, "compute_s": ended - began,
             "bytes_moved": gathered.bytes_moved, "absent": wire.pack([wire.key_values(k) for k in gathered.absent]),
+            "derived": derived,
         }  # fmt: skip
+
+    async def _computed(self, order: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float, bool]:
+        """The packed result, when it was begun and done, and whether what it needs of the data was derived before."""
+        loop = asyncio.get_running_loop()
+        if "derivation" not in order:
+            return *await loop.run_in_executor(self.compute, computing.answer, order, inputs), False
+        what: What = order["derivation"], frozenset(inputs.data)
+        begun: list[float] = []
+
+        async def derive() -> dict[str, Any]:
+            total, began, _ = await loop.run_in_executor(self.compute, computing.derive, order, inputs)
+            begun.append(began)
+            return total
+
+        total = await self.derived.get(what, derive)
+        finish = computing.finish, order, inputs.scope, total
+        packed, began, ended = await loop.run_in_executor(self.compute, *finish)
+        return packed, *begun or [began], ended, not begun
+
+    async def _derive(self, request: Any) -> dict[str, Any]:
+        """Compute what a request will need, when nothing else is computed; without anything that it lacks."""
+        order = wire.unpack(request)
+        await self._idle.wait()
+        gathered = await self._gather(order, [])
+        try:
+            if gathered.absent:
+                return {"absent": wire.pack([wire.key_values(key) for key in gathered.absent])}
+            inputs = Inputs(wire.scope_of(order), gathered.data)
+            loop = asyncio.get_running_loop()
+
+            async def derive() -> dict[str, Any]:
+                total, _, _ = await loop.run_in_executor(self.ahead, computing.derive, order, inputs)
+                return total
+
+            await self.derived.get((order["derivation"], frozenset(inputs.data)), derive)
+        finally:
+            await self._let_go(gathered)
+        return {}
+
+    async def _let_go(self, gathered: _Gathered) -> None:
+        await self.memory.unpin(gathered.pinned)
+        if gathered.scratch_bytes:
+            await self.memory.release(gathered.scratch_bytes)
 
     async def _gather(self, order: dict[str, Any], extra: list[Any]) -> _Gathered:
         """Pin what is here; pull the rest from where the order says into scratch space."""
@@ -339,9 +390,7 @@ class CacheFunction(Desk, WorkerPlugin):
                     found.data[key] = value
                     found.bytes_moved += n
         except BaseException:
-            await self.memory.unpin(found.pinned)
-            if found.scratch_bytes:
-                await self.memory.release(found.scratch_bytes)
+            await self._let_go(found)
             raise
         return found
 
@@ -424,29 +473,3 @@ def send_buffer(buffer: Any) -> Any:
 
 def _give(value: Any) -> Any:
     return send_buffer(value.buffer) if isinstance(value, codec.ClientUpdate) else wire.pack(value)
-
-
-def _compute(order: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float]:
-    """The result of a workload, or of its step that works on one part."""
-    from flstore import workloads
-
-    began = time.perf_counter()
-    try:
-        workload = workloads.from_path(order["workload"])(**order["params"])
-        if isinstance(workload, Additive) and order.get("step") == "partial":
-            packed = wire.pack(workload.partial(inputs))
-        elif isinstance(workload, Staged) and order.get("step") == "stage":
-            number, of, _ = order["part"]
-            values = workload.stage(inputs, number, of, order.get("values"))
-            packed = wire.pack_result(workload.finish(values)) if number == of - 1 else wire.pack(values)
-        else:
-            packed = wire.pack_result(workload.compute(inputs))
-    except FLStoreError:
-        raise
-    except BaseException as error:  # SystemExit, say, would end the event loop, and with it the function
-        raise RequestError(f"{type(error).__name__}: {error}") from error
-    return packed, began, time.perf_counter()
-
-
-def _tuple(rounds: Any) -> tuple[int, ...] | None:
-    return None if rounds is None else tuple(rounds)

@@ -55,6 +55,12 @@ class FunctionMemory:
     tombstones: dict[Key, int] = field(default_factory=dict)
     scratch_share: float = SCRATCH_SHARE
 
+    derived_bytes: int = 0
+    spare: Callable[[int], None] = lambda size_bytes: None
+    """Called when requests need bytes that derived state takes."""
+    gone: Callable[[Key], None] = lambda key: None
+    """Called when an object is not held any more."""
+
     def __post_init__(self) -> None:
         self.capacity_bytes = cache_bytes(self.memory_bytes, self.scratch_share)
         self._room = asyncio.Condition()
@@ -164,8 +170,14 @@ class FunctionMemory:
             self.tombstones.clear()
             self._room.notify_all()
 
+    @property
+    def spare_bytes(self) -> int:
+        """What neither the cache may fill nor requests or derived state take at the moment."""
+        return self.memory_bytes - max(self.used_bytes, self.capacity_bytes) - self.scratch_bytes - self.derived_bytes
+
     def _remove(self, entry: Entry) -> None:
         del self.entries[entry.key]
+        self.gone(entry.key)
         entry.dropped = True
         if not entry.pins:
             self.used_bytes -= entry.size_bytes
@@ -179,6 +191,8 @@ class FunctionMemory:
             It would not fit even with no other request running.
         """
         async with self._room:
+            taken = self.used_bytes + self.scratch_bytes + self.derived_bytes
+            self.spare(taken + size_bytes - self.memory_bytes)
             while self.used_bytes + self.scratch_bytes + size_bytes > self.memory_bytes:
                 if not self.scratch_bytes:
                     free = self.memory_bytes - self.used_bytes

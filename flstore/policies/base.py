@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.types import Event, IntArray, KeySet, Kind, Unwant, Want
+from flstore.types import Derive, Event, IntArray, KeySet, Kind, Unwant, Want
 
 
 class View(Protocol):
@@ -93,7 +93,7 @@ class Policy(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
+    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         """Say what `event` changes about what should be in memory.
 
         Parameters
@@ -106,6 +106,7 @@ class Policy(ABC):
 
         Returns
         -------
-        iterable of Want or Unwant
-            Owners are any hashable values of the policy's own; wanting twice is wanting once.
+        iterable of Want, Unwant or Derive
+            Owners are any hashable values of the policy's own; wanting twice is wanting once. What is derived goes with
+            the objects that it was derived from.
         """

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
-from flstore.types import NO_CLIENT, Deleted, Event, Ingested, KeySet, Kind, Requested, Unwant, Want
+from flstore.types import NO_CLIENT, Deleted, Derive, Event, Ingested, KeySet, Kind, Requested, Unwant, Want
 
 
 @dataclass(slots=True)
@@ -28,6 +28,8 @@ class P2(Policy):
     the next and the latest. The paper names the requested round, the next and the latest; with a lag of 0 that is the
     same.
 
+    What a workload derives from a round (a Gram matrix, say) is to be ready for each round that its cursor wants.
+
     A request that also reads an aggregate (the model that its round started from) makes the cursor want that
     aggregate for each of its rounds.
 
@@ -45,7 +47,7 @@ class P2(Policy):
         self.window = window
         self._cursors: dict[tuple[int, str], _Cursor] = {}
 
-    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
+    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         """Move the cursor of the workload that asked; let armed cursors take in what arrives."""
         if isinstance(event, Requested):
             yield from self._requested(event, view)
@@ -61,7 +63,7 @@ class P2(Policy):
                     if not cursor.rounds and view.latest(owner[0]) is None:
                         del self._cursors[owner]
 
-    def _requested(self, event: Requested, view: View) -> Iterable[Want | Unwant]:
+    def _requested(self, event: Requested, view: View) -> Iterable[Want | Unwant | Derive]:
         rounds = [r for keys in event.keys if keys.kind is Kind.UPDATE for r, _ in keys.by_round()]
         if not rounds:
             return
@@ -76,7 +78,7 @@ class P2(Policy):
 
     def _move(
         self, owner: tuple[int, str], cursor: _Cursor, view: View, arrived: KeySet | None = None, again: bool = False
-    ) -> Iterable[Want | Unwant]:
+    ) -> Iterable[Want | Unwant | Derive]:
         job, name = owner[0], (self.name, *owner)
         rounds = self._rounds(job, cursor.round, view)
         for round in sorted(cursor.rounds - rounds):
@@ -87,6 +89,8 @@ class P2(Policy):
             if again or round not in cursor.rounds or (arrived is not None and self._concerns(arrived, round, cursor)):
                 for keys in self._keys(job, round, cursor, view):
                     yield Want(name, keys, priority=self._priority(cursor, round))
+                    if keys.kind is Kind.UPDATE:
+                        yield Derive(owner[1], keys)
         cursor.rounds = rounds
 
     def _rounds(self, job: int, at: int, view: View) -> set[int]:

@@ -10,7 +10,7 @@ from flstore.policies.p1 import P1
 from flstore.policies.p2 import P2
 from flstore.policies.p3 import P3
 from flstore.policies.p4 import P4
-from flstore.types import Event, PolicyClass, Requested, Unwant, Want
+from flstore.types import Derive, Event, PolicyClass, Requested, Unwant, Want
 
 
 class Tailored(Policy):
@@ -40,7 +40,7 @@ class Tailored(Policy):
             PolicyClass.P4: P4(rounds),
         }
 
-    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
+    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         """Ask the class that the event concerns."""
         if isinstance(event, Requested):
             yield from self._classes[event.policy_class].decide(event, view)

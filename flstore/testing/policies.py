@@ -21,6 +21,7 @@ from flstore.policies.taxonomy import CLASS_OF
 from flstore.types import (
     NO_CLIENT,
     Deleted,
+    Derive,
     Event,
     FunctionJoined,
     FunctionLost,
@@ -47,7 +48,7 @@ def check_policy(make_policy: Callable[[], Policy], seeds: Iterable[int] = SEEDS
     memory than is wanted. It must
 
     - raise on no kind of event, not even on those about rounds and clients that it never heard of;
-    - return nothing but ``flstore.types.Want`` and ``flstore.types.Unwant``, with owners that can be hashed;
+    - return nothing but ``Want``, ``Unwant`` and ``Derive`` of ``flstore.types``, with owners that can be hashed;
     - want objects that exist, as long as it was asked about such, and none that was deleted;
     - decide on the event, the view and its own past alone: a fresh instance decides an equal history equally;
     - leave the event and the arrays of the view as they were;
@@ -104,7 +105,7 @@ class _Watched(Policy):
         self._must_exist = must_exist
         self.said: list[list[str]] = []
 
-    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
+    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         before = repr(event)
         try:
             said = list(self._policy.decide(event, view))
@@ -118,12 +119,12 @@ class _Watched(Policy):
         return said
 
     def _check(self, item: object, event: Event, view: View) -> None:
-        if not isinstance(item, Want | Unwant):
-            said = f"returned {item!r} on {event}; only Want and Unwant are known"
+        if not isinstance(item, Want | Unwant | Derive):
+            said = f"returned {item!r} on {event}; only Want, Unwant and Derive are known"
             raise AssertionError(f"the policy {self._policy.name!r} {said}")
-        if not isinstance(item.owner, Hashable):
+        if not isinstance(item, Derive) and not isinstance(item.owner, Hashable):
             _fail(f"the owner {item.owner!r} of the policy {self._policy.name!r} cannot be hashed")
-        if isinstance(item, Want) and self._must_exist and not (view.size(item.keys) > 0).all():
+        if not isinstance(item, Unwant) and self._must_exist and not (view.size(item.keys) > 0).all():
             _fail(f"the policy {self._policy.name!r} wants objects that do not exist, on {event}: {item}")
 
 
@@ -268,7 +269,9 @@ def _strange(capacity_bytes: int) -> Iterator[Event]:
             yield from _round(7, round, np.array([0, 2, 5], dtype=np.int64), late=round == 950)
 
 
-def _plain(item: Want | Unwant) -> str:
+def _plain(item: Want | Unwant | Derive) -> str:
+    if isinstance(item, Derive):
+        return repr((type(item).__name__, item.what, item.keys.canonical()))
     keys = None if item.keys is None else item.keys.canonical()
     more = (str(item.group), item.priority) if isinstance(item, Want) else ()
     return repr((type(item).__name__, item.owner, keys, *more))

@@ -12,10 +12,10 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from flstore.errors import InvalidParameterError, UnknownNameError
-from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, Staged, Workload
+from flstore.workloads.base import Additive, Catalogue, Derivable, Inputs, Scope, Staged, Workload
 
 __all__ = [
-    "Additive", "Catalogue", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get", "make", "names",
+    "Additive", "Catalogue", "Derivable", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get", "make", "names",
     "register",
 ]  # fmt: skip
 

@@ -8,9 +8,11 @@ from typing import Any
 from flstore.codec import ClientUpdate
 from flstore.errors import UpdateNotFoundError
 from flstore.types import Key, Kind
-from flstore.workloads._gram import Matrix, gram
+from flstore.workloads._gram import Matrix, elements, gram
 from flstore.workloads.base import Catalogue, Inputs, Scope, require_round
 
+PRODUCTS = "inner products of a round"
+"""What :meth:`RoundUpdates.products` is, by name: the workloads that derive it share it."""
 OF = (None, "delta", "model")
 """What to compare. "delta": update minus the aggregate before it. None: that when it is stored, else "model"."""
 
@@ -34,7 +36,9 @@ class RoundUpdates:
 
     def products(self) -> dict[str, Any]:
         """The same as a partial result (``Additive``), with what it is about."""
-        return {"products": self.gram(), "clients": self.clients, "of": self.of}
+        return {
+            "products": self.gram(), "dimensions": elements(self.updates[0]), "clients": self.clients, "of": self.of
+        }  # fmt: skip
 
 
 def round_needs(name: str, of: str | None, scope: Scope, catalogue: Catalogue) -> list[Key]:

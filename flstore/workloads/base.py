@@ -7,7 +7,7 @@ add one, write a file with a :class:`Workload` subclass and register it by name 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -107,7 +107,31 @@ class Workload(ABC):
         """The answer, an instance of `result_type`. Must not change its inputs, which others read too."""
 
 
-class Additive(Workload):
+class Derivable(Workload):
+    """A workload whose answer follows from something small that can be computed before anybody asks.
+
+    A cache function keeps what was derived as long as the objects that it was derived from, and every request about
+    the same objects with an equal :meth:`derivation` shares it, whatever the workload.
+    """
+
+    def derivation(self, keys: Collection[Key]) -> str:
+        """A name for what :meth:`derive` computes from these objects. Default: of this workload and its parameters."""
+        return repr(self)
+
+    @abstractmethod
+    def derive(self, inputs: Inputs) -> dict[str, Any]:
+        """Plain values: all that the answer needs of the inputs. Nobody may change them afterwards."""
+
+    @abstractmethod
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> Any:
+        """The answer, from what :meth:`derive` returned."""
+
+    def compute(self, inputs: Inputs) -> Any:
+        """The answer, with nothing computed before."""
+        return self.finish(inputs.scope, self.derive(inputs))
+
+
+class Additive(Derivable):
     """A workload that sees updates through sums over their elements only, such as inner products.
 
     A round that fits no single function is held in parts by ranges of elements. Each function then computes `partial`
@@ -132,13 +156,9 @@ class Additive(Workload):
                         total[name] = total[name] + value
         return total
 
-    @abstractmethod
-    def finish(self, scope: Scope, total: Mapping[str, Any]) -> Any:
-        """The answer, from what `combine` returned."""
-
-    def compute(self, inputs: Inputs) -> Any:
-        """The answer, from whole updates."""
-        return self.finish(inputs.scope, self.combine([self.partial(inputs)]))
+    def derive(self, inputs: Inputs) -> dict[str, Any]:
+        """The partial result of whole updates."""
+        return self.combine([self.partial(inputs)])
 
 
 class Staged(Workload):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
-from flstore.types import Key, PolicyClass
+from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._gram import Matrix, centred, elements, gram, nonfinite_rows
 from flstore.workloads._kmeans import Partition, lloyd, spread
 from flstore.workloads._params import check_choice, check_integer
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, RoundUpdates, round_needs, round_updates
+from flstore.workloads._round import OF, PRODUCTS, RoundUpdates, round_needs, round_updates
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 STARTS = 10
@@ -131,16 +131,20 @@ class Clustering(Additive):
         self._check([key.client for key in keys if key.client is not None], "clients")
         return keys
 
+    def derivation(self, keys: Collection[Key]) -> str:
+        deltas = any(key.kind is Kind.AGGREGATE for key in keys)
+        return PRODUCTS if deltas else "inner products of a round, from one of its updates"
+
     def partial(self, inputs: Inputs) -> dict[str, Any]:
         found = round_updates(self.name, self.of, inputs)
+        if found.reference is not None:
+            return found.products()
         origin, products = _translated(found)
+        dimensions = elements(found.updates[0])
         return {
-            "products": products,
+            "products": products, "dimensions": dimensions, "clients": found.clients, "of": found.of,
             "origin": str(origin),
-            "dimensions": elements(found.updates[0]),
-            "clients": found.clients,
-            "of": found.of,
-        }
+        }  # fmt: skip
 
     def combine(self, partials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return super().combine(_of_one_origin(partials))
@@ -191,13 +195,11 @@ class Clustering(Additive):
 
 
 def _translated(found: RoundUpdates) -> tuple[int, Matrix]:
-    """Inner products of deltas (-1), or of weights from a common origin, and which update that is.
+    """Inner products of weights from a common origin, and which update that is.
 
     Distances do not depend on the origin, and next to the norm of whole weights their differences would drown in
     rounding. So the origin of weights is one of the updates, the first that is finite.
     """
-    if found.reference is not None:
-        return -1, found.gram()
     for origin, update in enumerate(found.updates):
         products = gram(found.updates, update)
         if np.isfinite(products.diagonal()).any():
@@ -208,7 +210,7 @@ def _translated(found: RoundUpdates) -> tuple[int, Matrix]:
 def _of_one_origin(partials: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Ranges in which different updates are finite have different origins: move all to an update finite in all."""
     finite = np.all([~nonfinite_rows(p["products"]) for p in partials], axis=0)
-    if len({p["origin"] for p in partials}) == 1 or not finite.any():
+    if len({p.get("origin") for p in partials}) == 1 or not finite.any():
         return list(partials)
     o = int(finite.argmax())
     moved: list[Mapping[str, Any]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from flstore.types import Key, PolicyClass
 from flstore.workloads._gram import cosine, nonfinite_rows, norms
 from flstore.workloads._params import check_choice
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, round_needs, round_updates
+from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 
@@ -86,6 +86,9 @@ class CosineSimilarity(Additive):
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
         return round_needs(self.name, self.of, scope, catalogue)
+
+    def derivation(self, keys: Collection[Key]) -> str:
+        return PRODUCTS
 
     def partial(self, inputs: Inputs) -> dict[str, Any]:
         return round_updates(self.name, self.of, inputs).products()

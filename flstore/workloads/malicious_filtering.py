@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from flstore.workloads import _krum
 from flstore.workloads._gram import Matrix, nonfinite_rows, norms
 from flstore.workloads._params import check_choice, check_integer, check_positive
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, round_needs, round_updates
+from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 FEWEST_TO_JUDGE = 4
@@ -155,6 +155,9 @@ class MaliciousFiltering(Additive):
                 f"{_krum.most_byzantine(clients)} (2 f + 2 < n)"
             )
         return keys
+
+    def derivation(self, keys: Collection[Key]) -> str:
+        return PRODUCTS
 
     def partial(self, inputs: Inputs) -> dict[str, Any]:
         return round_updates(self.name, self.of, inputs).products()

@@ -1,0 +1,95 @@
+"""What a cache function has computed from what it holds, for requests still to come."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from flstore.functions.memory import FunctionMemory
+from flstore.types import Key
+
+What: TypeAlias = tuple[str, frozenset[Key]]
+"""What was derived (``Derivable.derivation``), and from which objects."""
+
+
+class Derived:
+    """Derived state by name, in memory that the cache leaves to requests and that no request needs now.
+
+    Used from the event loop alone.
+
+    Parameters
+    ----------
+    memory : FunctionMemory
+        Whose objects it is derived from, and where its bytes count: a request that needs them gets them.
+    """
+
+    def __init__(self, memory: FunctionMemory) -> None:
+        self._memory = memory
+        self._values: dict[What, tuple[dict[str, Any], int]] = {}
+        self._underway: dict[What, asyncio.Future[Any]] = {}
+        memory.spare, memory.gone = self._make_room, self._forget
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    async def get(
+        self, what: What, compute: Callable[[], Coroutine[Any, Any, dict[str, Any]]], keep: bool = True
+    ) -> dict[str, Any]:
+        """What was derived, or is being derived; else what `compute` gives, kept while its objects are held."""
+        known = self._values.pop(what, None)
+        if known is not None:
+            self._values[what] = known  # the last one used is the last to go
+            return known[0]
+        if what in self._underway:
+            value: dict[str, Any] = await asyncio.shield(self._underway[what])
+            return value
+        underway = self._underway[what] = asyncio.get_running_loop().create_future()
+        underway.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody else may be waiting
+        try:
+            value = await compute()
+        except BaseException as error:
+            underway.set_exception(error) if isinstance(error, Exception) else underway.cancel()
+            raise
+        finally:
+            del self._underway[what]
+        underway.set_result(value)
+        if keep:
+            self._keep(what, value)
+        return value
+
+    def _keep(self, what: What, value: dict[str, Any]) -> None:
+        size = size_of(value)
+        if all(key in self._memory.entries for key in what[1]) and self._memory.spare_bytes >= size:
+            self._values[what] = value, size
+            self._memory.derived_bytes += size
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Give up the oldest, until so many bytes are free or nothing is left."""
+        while self._values and size_bytes > 0:
+            size_bytes -= self._remove(next(iter(self._values)))
+
+    def _forget(self, key: Key) -> None:
+        """Nothing stays that was derived from an object that is not held any more."""
+        for what in [what for what in self._values if key in what[1]]:
+            self._remove(what)
+
+    def _remove(self, what: What) -> int:
+        _, size = self._values.pop(what)
+        self._memory.derived_bytes -= size
+        return size
+
+
+def size_of(value: Any) -> int:
+    """Bytes of plain values, nearly."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(size_of(item) for pair in value.items() for item in pair)
+    if isinstance(value, list | tuple):
+        return sum(map(size_of, value))
+    return sys.getsizeof(value)
+
