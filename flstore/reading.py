@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class Link:
 
         self.namespace = connection.namespace
         self._alone = alone
-        self._open: set[Question] = set()
+        self._open: WeakSet[Question] = WeakSet()  # a callback that took them out would be a cycle
         self._gone = self._greeted = False
         self._greeting_s = connection.ping_deadline_s / 2
         self._pool = ReaderPool(connection.address, connection.tls, connection.namespace, connection.ping_deadline_s)
@@ -126,7 +127,6 @@ class Link:
     def serve(self, question: Question, asked: Any) -> None:
         """Answer a question, and let the writer hear of it."""
         self._open.add(question)
-        question.future.add_done_callback(lambda _: self._open.discard(question))
         if self._gone:
             self._alone(question)
         else:

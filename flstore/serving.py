@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
@@ -86,7 +87,7 @@ class Serving:
         self._idle = threading.Condition()
         self._heat = Heat(self._state, report)
         self._in_parts = InParts(pool, catalogue, not_durable)
-        self._open: set[Question] = set()
+        self._open: WeakSet[Question] = WeakSet()  # a callback that took them out would be a cycle
         self._begun: list[tuple[Question, Requested, Run]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned = False
@@ -97,7 +98,6 @@ class Serving:
         if self._abandoned:
             self.abandon()
             return
-        question.future.add_done_callback(lambda _: self._open.discard(question))
         # Waking the event loop costs more than a request's own bookkeeping, so one call starts all that have come.
         with self._lock:
             self._begun.append((question, event, run))
@@ -160,7 +160,7 @@ class Serving:
         running: dict[asyncio.Task[Any], Run] = {}
         full: set[int] = set()
         tries = 0
-        if self._state.copied or self._pool.silent() & _involved(run):
+        if self._pool.silent() & _involved(run) or (self._state.copied and self._is_busy(run.function)):
             run = self._reroute(event, full)
         try:
             while True:
@@ -188,6 +188,10 @@ class Serving:
         finally:
             for task in running:
                 task.cancel()
+
+    def _is_busy(self, function: int) -> bool:
+        """Whether another function has less to do, so that it is worth the while to look for one with a copy."""
+        return any(self._busy[other] < self._busy[function] for other in self._pool.functions)
 
     def _reroute(self, event: Requested, full: set[int]) -> Run:
         with self._lock:
@@ -284,6 +288,8 @@ class Serving:
 
     def _note_absent(self, question: Question, function: int, keys: list[Key], generation: int) -> None:
         """What the function lacked was a miss; the engine hears of it, unless it dropped it on purpose meanwhile."""
+        if not keys:
+            return
         lacking = question.hit_keys.intersection(keys)
         question.hit_keys -= lacking
         question.record.hits -= len(lacking)
