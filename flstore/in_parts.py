@@ -19,7 +19,7 @@ from flstore.functions import wire
 from flstore.parts import contains, cut_buffer, part_bytes
 from flstore.results import Question
 from flstore.types import Cut, Key, KeySet, Kind, Part
-from flstore.workloads.base import Additive, Staged
+from flstore.workloads.base import Additive, Scope, Staged, Workload
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -42,9 +42,8 @@ def most_bytes(state: State) -> int:
     return max(largest, int(min(capacities, default=0) * len(capacities) * FULL))
 
 
-def order_of(question: Question) -> dict[str, Any]:
+def order_of(workload: Workload, scope: Scope) -> dict[str, Any]:
     """What to run, as plain values."""
-    scope, workload = question.scope, question.workload
     return {
         "workload": workloads.by_path(type(workload)),
         "params": {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)},  # type: ignore[arg-type]
@@ -173,7 +172,8 @@ class InParts:
                 generation = self._state.generation
             extra = [await self._pool.loop.run_in_executor(None, cut_buffer, b, part) for b in to_send.values()]
             order = {
-                **order_of(question), "step": plan.step, "part": [part.number, part.of, str(part.cut)],
+                **order_of(question.workload, question.scope),
+                "step": plan.step, "part": [part.number, part.of, str(part.cut)],
                 "objects": objects, "extra": [wire.key_values(key) for key in to_send],
             }  # fmt: skip
             sent = [] if values is None else [send_buffer(values)]

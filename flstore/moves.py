@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Moves:
         self._not_durable = not_durable
         self._report = report
         self._loads: dict[int, asyncio.Task[None]] = {}
-        self._held_back: dict[int, asyncio.Event] = {}
+        self._held_back: dict[object, asyncio.Event] = {}
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
         # For each function one part at a time is in memory beside the object that it is cut from.
@@ -101,7 +101,7 @@ class Moves:
             self._busy[action.function] += 1
 
         def begin() -> None:
-            go = self._hold_back(action, after) if after is not None else None
+            go = self._hold_back(action.generation, after) if after is not None else None
             task = self._pool.loop.create_task(self._move(action, incarnation, keys, at_hand, go, origin))
             if isinstance(action, Load):
                 self._loads[action.generation] = task
@@ -109,8 +109,8 @@ class Moves:
 
         self._pool.loop.call_soon_threadsafe(begin)
 
-    def _hold_back(self, action: Load | Drop, after: Future[Any]) -> asyncio.Event:
-        go = self._held_back[action.generation] = asyncio.Event()
+    def _hold_back(self, name: object, after: Future[Any]) -> asyncio.Event:
+        go = self._held_back[name] = asyncio.Event()
 
         def release(_: Future[Any]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing moves any more
@@ -133,15 +133,40 @@ class Moves:
             while any(n and f not in self._pool.silent() for f, n in self._busy.items()) and not stop():
                 self._idle.wait(0.2)
 
-    async def wait_for(self, generations: Iterable[int]) -> None:
-        """Wait for loads by their generation (on the event loop)."""
+    async def wait_for(self, generations: Iterable[int], *, urgent: bool = True) -> None:
+        """Wait for loads by their generation (on the event loop); if `urgent`, those that hold back begin now."""
         needed = list(generations)
         for generation in needed:
-            if generation in self._held_back:
+            if urgent and generation in self._held_back:
                 self._held_back[generation].set()
         loads = [self._loads[g] for g in needed if g in self._loads]
         if loads:
             await asyncio.wait(loads)
+
+    def alongside(
+        self, function: int, work: Callable[[], Coroutine[Any, Any, None]], after: Future[Any] | None = None
+    ) -> None:
+        """Begin something else for a function, `after` a request as in :meth:`start`; :meth:`wait` waits for it too."""
+        with self._idle:
+            self._busy[function] += 1
+
+        async def run(go: asyncio.Event | None, name: object) -> None:
+            if go is not None:
+                await go.wait()
+                del self._held_back[name]
+            await work()
+
+        def done(_: asyncio.Task[None]) -> None:
+            with self._idle:
+                self._busy[function] -= 1
+                self._idle.notify_all()
+
+        def begin() -> None:
+            name = object()
+            go = self._hold_back(name, after) if after is not None else None
+            self._pool.loop.create_task(run(go, name)).add_done_callback(done)
+
+        self._pool.loop.call_soon_threadsafe(begin)
 
     def _ended(self, action: Load | Drop) -> None:
         if isinstance(action, Load):

@@ -32,6 +32,7 @@ from flstore.in_parts import InParts, order_of, slot_of
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
+from flstore.workloads.base import Derivable
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -62,6 +63,8 @@ class Serving:
         Takes the event that a function lacks what the engine thought it holds.
     here : callable, optional
         Answers a request that no function can answer; blocks.
+    derives : bool
+        Functions keep what they derive, and use what they derived before.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Serving:
         healing: Healing,
         report: Callable[[Event], Any],
         here: Callable[[Question, FLStoreError], Any] | None = None,
+        derives: bool = True,
     ) -> None:
         self._pool = pool
         self._catalogue = catalogue
@@ -83,6 +87,7 @@ class Serving:
         self._healing = healing
         self._report = report
         self._here = here
+        self._derives = derives
         self._busy: Counter[int] = Counter()
         self._idle = threading.Condition()
         self._heat = Heat(self._state, report)
@@ -262,6 +267,7 @@ class Serving:
         record.queue_s = question.waited_s + queued_s + reply["queue_s"]
         record.compute_s = reply["compute_s"]
         record.bytes_moved = awaited_bytes + reply["bytes_moved"]
+        record.derived = reply["derived"]
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:
@@ -327,7 +333,10 @@ class Serving:
         for part in (*run.missing, *(part for _, part in run.held if everything)):
             found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
             extra.update((key, value) for key, value in found if value is not None)
-        order = {**order_of(question), "objects": objects, "extra": [wire.key_values(key) for key in extra]}
+        workload = question.workload
+        order = {**order_of(workload, question.scope), "objects": objects, "extra": list(map(wire.key_values, extra))}
+        if self._derives and isinstance(workload, Derivable):
+            order["derivation"] = workload.derivation(question.keys)
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: Any) -> list[list[Any]]:

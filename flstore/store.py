@@ -17,6 +17,7 @@ import numpy as np
 from flstore import policies
 from flstore.codec import checksum_of
 from flstore.deletion import confirm_drops
+from flstore.deriving import Deriving
 from flstore.elasticity import Elasticity
 from flstore.engine import EventLog, step
 from flstore.engine.removal import holding
@@ -54,6 +55,7 @@ from flstore.types import (
     KeySet,
     Kind,
     Load,
+    Prepare,
     Requested,
     Run,
     Source,
@@ -103,6 +105,7 @@ class FLStore(System):
         max_in_flight: int = 1000,
         retention: int | None = None,
         scratch_share: float = 0.25,
+        derive: bool = True,
     ) -> None:
         from flstore.functions.pool import FunctionPool
 
@@ -144,6 +147,7 @@ class FLStore(System):
             )
             self._healing = Healing(self._objects, self._pool, self._catalogue, self._not_durable)
             self._moves = Moves(self._pool, self._catalogue, self._not_durable, self._healing, self._note)
+            self._deriving = Deriving(self._pool, self._catalogue, self._moves, self._needs) if derive else None
             self._serving = Serving(
                 self._pool,
                 self._catalogue,
@@ -152,6 +156,7 @@ class FLStore(System):
                 self._healing,
                 self._note,
                 self._answer_here,
+                derives=derive,
             )
             self._elasticity = Elasticity(self._pool, self._moves, self._serving, self._state, self._lock, self._note)
             self._pool.start()
@@ -201,7 +206,9 @@ class FLStore(System):
             one is told when it next ingests), ``max_in_flight`` (requests that may be open at a time, the others wait;
             default 1000), ``retention`` (rounds that are kept: once a newer one comes, older ones are deleted in the
             background, for good; the aggregate that the oldest kept one started from stays. Default: all),
-            ``scratch_share`` (the part of a function's memory that is kept for requests; default 0.25).
+            ``scratch_share`` (the part of a function's memory that is kept for requests; default 0.25), ``derive``
+            (functions compute what the next requests will need of a round, its Gram matrix for instance, while they are
+            idle, and keep what requests computed as long as the round; default True).
 
         Raises
         ------
@@ -336,6 +343,8 @@ class FLStore(System):
                 if isinstance(action, Load | Drop):
                     prefetch = question is not None and isinstance(action, Load) and action.generation not in needed
                     self._move(action, values or {}, question.future if question is not None and prefetch else None)
+                elif isinstance(action, Prepare) and self._deriving is not None:
+                    self._deriving.start(action, None if question is None else question.future)
         return actions
 
     def _move(self, action: Load | Drop, values: Mapping[Key, Any], after: Future[Any] | None) -> None:
@@ -473,6 +482,8 @@ class FLStore(System):
                 self._catalogue.key_sets(question.keys),
             )
             question.hit_keys = self._ready(event, question.keys)
+            if self._deriving is not None:
+                self._deriving.asked(question.workload)
             try:
                 run = self._handle(event, question=question)[-1]
             except PolicyError as error:

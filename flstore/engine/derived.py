@@ -34,4 +34,3 @@ def prepare(state: State) -> list[Action]:
             keys = subset(*slot, table.clients[wanted])
             actions += [Prepare(where[0], keys, what) for what in state.derived[slot]]
     return actions
-

@@ -32,6 +32,8 @@ class RequestRecord:
     bytes_moved : int
         Bytes that had to be fetched from the store or from another function for this request. With data that is held in
         parts also what crossed between its steps: partial results, and what came out of one stage for the next.
+    derived : bool
+        What the answer needs of the data had been computed before it was asked for, or for another request.
     queue_s, fetch_s, compute_s, latency_s : float
         Waiting for a thread, waiting for data, computing, and the whole as the caller saw it; seconds, measured.
     error : str
@@ -51,6 +53,7 @@ class RequestRecord:
     misses: int = 0
     functions: list[str] = field(default_factory=list)
     bytes_moved: int = 0
+    derived: bool = False
     queue_s: float = 0.0
     fetch_s: float = 0.0
     compute_s: float = 0.0

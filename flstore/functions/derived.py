@@ -92,4 +92,3 @@ def size_of(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(map(size_of, value))
     return sys.getsizeof(value)
-

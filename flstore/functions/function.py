@@ -24,8 +24,7 @@ from distributed.protocol import to_serialize
 
 from flstore import codec, parts, tensors
 from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
-from flstore.functions import wire
-from flstore.functions import computing
+from flstore.functions import computing, wire
 from flstore.functions.arriving import Arriving, part_of, part_values, read_stored_part, take_part
 from flstore.functions.derived import Derived, What
 from flstore.functions.desk import ORDERS, Desk
@@ -165,6 +164,7 @@ class CacheFunction(Desk, WorkerPlugin):
         entries = self.memory.entries.values()
         return {
             "incarnation": self.incarnation,
+            "derived": len(self.derived),
             # A part counts as nothing here, so that nobody takes it for the whole object.
             "held": wire.pack(
                 [[wire.key_values(e.key), e.size_bytes if e.part is None else 0, e.generation] for e in entries]
@@ -333,9 +333,9 @@ class CacheFunction(Desk, WorkerPlugin):
             return total
 
         total = await self.derived.get(what, derive)
-        finish = computing.finish, order, inputs.scope, total
-        packed, began, ended = await loop.run_in_executor(self.compute, *finish)
-        return packed, *begun or [began], ended, not begun
+        scope, pool = inputs.scope, self.compute
+        packed, began, ended = await loop.run_in_executor(pool, computing.finish, order, scope, total)
+        return packed, begun[0] if begun else began, ended, not begun
 
     async def _derive(self, request: Any) -> dict[str, Any]:
         """Compute what a request will need, when nothing else is computed; without anything that it lacks."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from flstore.errors import BY_NAME, FLStoreError, InvalidParameterError, RequestError
 from flstore.types import Key, Kind
+from flstore.workloads.base import Scope
 
 _ARRAY = 1
 
@@ -69,6 +70,14 @@ def pack_result(result: Any) -> bytes:
 def unpack_result(result_type: type, data: Any) -> Any:
     """Build the result of a workload again. Lists stand where it had tuples, as in every result type of ours."""
     return result_type(**unpack(data))
+
+
+def scope_of(order: Mapping[str, Any]) -> Scope:
+    """What a request is about, from the order that it travels in."""
+    scope = dict(order["scope"])
+    if scope["rounds"] is not None:
+        scope["rounds"] = tuple(scope["rounds"])
+    return Scope(**scope)
 
 
 def key_values(key: Key) -> list[Any]:

@@ -15,8 +15,8 @@ from flstore.errors import InvalidParameterError, UnknownNameError
 from flstore.workloads.base import Additive, Catalogue, Derivable, Inputs, Scope, Staged, Workload
 
 __all__ = [
-    "Additive", "Catalogue", "Derivable", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get", "make", "names",
-    "register",
+    "Additive", "Catalogue", "Derivable", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get",
+    "make", "names", "register",
 ]  # fmt: skip
 
 ENTRY_POINTS = "flstore.workloads"
