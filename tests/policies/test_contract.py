@@ -127,7 +127,7 @@ def test_the_one_that_keeps_it_passes():
         (Remembers, "decided differently"),
         (Foresees, "do not exist"),
         (Hoards, "do not exist"),
-        (Evicts, "only Want and Unwant"),
+        (Evicts, "only Want, Unwant and Derive"),
         (Trusts, "raised"),
         (Stumbles, "raised KeyError"),
         (Scribbles, "changed"),
