@@ -410,6 +410,9 @@ class FunctionPool:
                 warnings.warn(f"{error}; it is not used", RuntimeWarning, stacklevel=2)
         except (OSError, ValueError, KeyError):
             pass
+        except RuntimeError:
+            if not self._closing:  # otherwise the connections were closed under it
+                raise
         finally:
             self._welcoming.pop(address, None)
 
