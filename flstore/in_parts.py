@@ -125,6 +125,7 @@ class InParts:
         """
         record = question.record
         record.fetch_s, record.queue_s, record.compute_s, record.bytes_moved = waited_s, 0.0, 0.0, awaited_bytes
+        record.operations, record.memory_bytes = record.late_hits, 0
         if plan.step == "stage":
             return await self._stage_by_stage(question, plan, note_absent)
         parts = [Part(i, len(plan.functions)) for i in range(len(plan.functions))]
@@ -134,6 +135,8 @@ class InParts:
         record.queue_s = max(reply["queue_s"] for reply in replies)
         record.compute_s = max(reply["compute_s"] for reply in replies)
         record.bytes_moved += sum(reply["bytes_moved"] + len(reply["result"]) for reply in replies)
+        record.operations += sum(reply["operations"] for reply in replies)
+        record.memory_bytes = sum(reply["memory_bytes"] for reply in replies)
         began = self._pool.loop.time()
         packed = await self._pool.loop.run_in_executor(None, _finish, question, [reply["result"] for reply in replies])
         record.compute_s += self._pool.loop.time() - began
@@ -159,6 +162,8 @@ class InParts:
             record.queue_s += reply["queue_s"]
             record.compute_s += reply["compute_s"]
             record.bytes_moved += reply["bytes_moved"]
+            record.operations += reply["operations"]
+            record.memory_bytes = max(record.memory_bytes, reply["memory_bytes"])
             values = reply["result"]
             if i < len(plan.functions) - 1:
                 record.bytes_moved += 2 * len(values)  # to here, and on to the next function

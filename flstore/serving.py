@@ -258,6 +258,7 @@ class Serving:
         record.queue_s = question.waited_s + queued_s + reply["queue_s"]
         record.compute_s = reply["compute_s"]
         record.bytes_moved = awaited_bytes + reply["bytes_moved"]
+        record.operations, record.memory_bytes = record.late_hits + reply["operations"], reply["memory_bytes"]
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:

@@ -32,6 +32,12 @@ class RequestRecord:
     bytes_moved : int
         Bytes that had to be fetched from the store or from another function for this request. With data that is held in
         parts also what crossed between its steps: partial results, and what came out of one stage for the next.
+    operations : int
+        Fetches that moved these bytes: one a GET, or one an object from another function. What crossed between the
+        steps of a request is not counted.
+    memory_bytes : int
+        Memory of the functions that computed at the same time, which is what a function is billed by; 0 where a
+        machine computed.
     queue_s, fetch_s, compute_s, latency_s : float
         Waiting for a thread, waiting for data, computing, and the whole as the caller saw it; seconds, measured.
     error : str
@@ -51,6 +57,8 @@ class RequestRecord:
     misses: int = 0
     functions: list[str] = field(default_factory=list)
     bytes_moved: int = 0
+    operations: int = 0
+    memory_bytes: int = 0
     queue_s: float = 0.0
     fetch_s: float = 0.0
     compute_s: float = 0.0

@@ -54,6 +54,7 @@ class _Gathered:
     pinned: list[Entry]
     scratch_bytes: int = 0
     bytes_moved: int = 0
+    operations: int = 0
     absent: tuple[Key, ...] = ()
 
 
@@ -303,6 +304,7 @@ class CacheFunction(Desk, WorkerPlugin):
         return {
             "result": result, "fetch_s": ready - started, "queue_s": began - ready, "compute_s": ended - began,
             "bytes_moved": gathered.bytes_moved, "absent": wire.pack([wire.key_values(k) for k in gathered.absent]),
+            "operations": gathered.operations, "memory_bytes": self.memory.memory_bytes,
         }  # fmt: skip
 
     async def _gather(self, order: dict[str, Any], extra: list[Any]) -> _Gathered:
@@ -335,6 +337,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 for (key, *_), (value, n) in zip(to_fetch, values_, strict=True):
                     found.data[key] = value
                     found.bytes_moved += n
+                    found.operations += n > 0
         except BaseException:
             await self.memory.unpin(found.pinned)
             if found.scratch_bytes:
