@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
-from flstore.engine.state import State
+from flstore.engine.state import OnTheWay, State
 from flstore.engine.stripes import FULL
 from flstore.engine.table import NOWHERE
 from flstore.engine.wants import Slot
@@ -112,7 +112,7 @@ class InParts:
         return [[self._address(f), [i, len(functions), str(cut)]] for i, f in enumerate(functions)]
 
     async def answer(
-        self, question: Question, plan: Plan, waited_s: float, awaited_bytes: int, note_absent: NoteAbsent
+        self, question: Question, plan: Plan, waited_s: float, awaited: OnTheWay, note_absent: NoteAbsent
     ) -> Any:
         """Work on every part, then on what came of them.
 
@@ -124,8 +124,8 @@ class InParts:
             The model cannot be run in these parts.
         """
         record = question.record
-        record.fetch_s, record.queue_s, record.compute_s, record.bytes_moved = waited_s, 0.0, 0.0, awaited_bytes
-        record.operations, record.memory_bytes = record.late_hits, 0
+        record.fetch_s, record.queue_s, record.compute_s, record.memory_bytes = waited_s, 0.0, 0.0, 0
+        record.bytes_moved, record.operations = awaited.size_bytes, awaited.objects
         if plan.step == "stage":
             return await self._stage_by_stage(question, plan, note_absent)
         parts = [Part(i, len(plan.functions)) for i in range(len(plan.functions))]

@@ -7,7 +7,7 @@ Everything here is modelled, and says so; what was measured is in ``store.reques
 >>> priced = pd.concat([price(asked, system=name) for name in ("ObjStore-Agg", "Cache-Agg")])
 >>> found = summary(priced, hours=1, scale=Scale(stored_bytes=8e11))
 >>> found.frame()["modelled_idle_usd"].round(2).tolist()  # the objects; the objects and a cluster that holds them all
-[0.02, 16.44]
+[0.02, 15.62]
 """
 
 from flstore.cost.idle import HOURS_PER_MONTH, cluster, idle, keep_alive_usd_per_hour
