@@ -39,9 +39,9 @@ def price(
     """Model what each request takes and costs in the cloud.
 
     A fetch of ``operations`` objects over the ``connections`` of the system takes ``ceil(operations / connections)``
-    first-byte latencies, and its bytes at the bandwidth of these connections. A function is billed by the GB-seconds
-    from its start to its answer (Lambda), an aggregator's machine by the same seconds of its hourly price. What is
-    billed between requests is the matter of :func:`flstore.cost.idle`.
+    first-byte latencies (one, where a system asks for all at once), and its bytes at the bandwidth of these
+    connections. A function is billed by the GB-seconds from its start to its answer (Lambda), an aggregator's machine by
+    the same seconds of its hourly price. What is billed between requests is the matter of :func:`flstore.cost.idle`.
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ def _fetch_s(bytes_moved: Floats, operations: Floats, billing: Billing, link: Li
     fetches = np.where(bytes_moved > 0, np.maximum(operations, 1.0), operations)
     open_at_once = np.clip(fetches, 1.0, billing.connections)
     rate = np.minimum(open_at_once * link.connection_bytes_s, link.bandwidth_bytes_s)
-    seconds: Floats = np.ceil(fetches / billing.connections) * link.latency_s + bytes_moved / rate
+    waits = np.minimum(fetches, 1.0) if billing.batched else np.ceil(fetches / billing.connections)
+    seconds: Floats = waits * link.latency_s + bytes_moved / rate
     return seconds
 
 

@@ -28,6 +28,8 @@ class Billing:
         The link that its data crosses, unless another is given.
     connections : int
         Fetches at the same time.
+    batched : bool
+        All fetches of a request are asked for in one message, and wait for the first byte once.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Billing:
     caches_in: Literal["functions", "nodes", "nothing"]
     link: str
     connections: int
+    batched: bool = False
 
 
 SYSTEMS: Mapping[str, Billing] = MappingProxyType(
@@ -44,13 +47,13 @@ SYSTEMS: Mapping[str, Billing] = MappingProxyType(
             Billing("FLStore", "function", "functions", "s3-same-region", 8),
             Billing("ObjStore-Agg", "instance", "nothing", "s3-same-region", 8),
             Billing("ObjStore-Agg per-layer", "instance", "nothing", "s3-same-region", 1),
-            Billing("Cache-Agg", "instance", "nodes", "elasticache", 1),
+            Billing("Cache-Agg", "instance", "nodes", "elasticache", 1, batched=True),
             Billing("LocalFiles", "own-machine", "nothing", "local-files", 1),
         )
     }
 )
 """Each system's way of being billed. Per layer, objects are fetched one after the other, as the authors' artifact does;
-Cache-Agg asks for all in one message over one connection."""
+Cache-Agg asks for all in one message (MGET) over one connection."""
 
 
 def billing_of(system: str) -> Billing:

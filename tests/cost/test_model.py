@@ -43,7 +43,7 @@ def test_an_object_a_layer_waits_for_every_first_byte() -> None:
 
 
 def test_a_cache_over_one_connection_by_hand() -> None:
-    found = one(asked(6.25e8, 1, 1.0), system="Cache-Agg")
+    found = one(asked(6.25e8, 11, 1.0), system="Cache-Agg")  # eleven objects by one MGET
     assert found["modelled_latency_s"] == pytest.approx(0.0005 + 1.0 + 1.0)
     assert found["modelled_cost_usd"] == pytest.approx(2.0005 * 0.922 / 3600)
 

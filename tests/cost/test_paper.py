@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks import cost as benchmark
 from flstore.cost import capacity, load_prices, paper
 from flstore.errors import InvalidParameterError, UnknownNameError
 
@@ -158,6 +159,16 @@ def test_assumptions_that_name_what_is_not_there_are_refused(tmp_path: Path) -> 
     path.write_text(yaml.safe_dump({**GIVEN, "setting": {**GIVEN["setting"], "miss_ratio": 2}}), encoding="utf-8")
     with pytest.raises(InvalidParameterError, match="setting > miss_ratio"):
         paper.claims(assumptions=path)
+
+
+def test_the_benchmark_prints_every_system_and_every_scenario() -> None:
+    rows = {row.name: row for row in benchmark.run(quick=True)}
+    table, claims = paper.table(), paper.claims().frame()
+    assert len(rows) == 2 * len(table) + len(claims)
+    assert all("modelled" in row.note for row in rows.values())
+    one = rows["cost of a request, Cache-Agg, resnet18"]
+    assert (one.value, one.unit) == (1e6 * table.loc[("Cache-Agg", "resnet18"), "modelled_usd_per_request"], "uUSD")
+    assert [row.met for row in rows.values() if row.goal] == claims["reached"].tolist()
 
 
 def test_bad_numbers_are_refused() -> None:
