@@ -40,8 +40,8 @@ def price(
 
     A fetch of ``operations`` objects over the ``connections`` of the system takes ``ceil(operations / connections)``
     first-byte latencies (one, where a system asks for all at once), and its bytes at the bandwidth of these
-    connections. A function is billed by the GB-seconds from its start to its answer (Lambda), an aggregator's machine by
-    the same seconds of its hourly price. What is billed between requests is the matter of :func:`flstore.cost.idle`.
+    connections. A function is billed by the GB-seconds from its start to its answer (Lambda), an aggregator's machine
+    by the same seconds of its hourly price. What is billed between requests is the matter of :func:`flstore.cost.idle`.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ def test_the_forty_cells_read_what_their_layout_makes_them_read() -> None:
 def test_the_claim_against_the_object_store_holds_for_requests_alone(claims) -> None:
     mine = claims.loc["ObjStore-Agg"]
     assert mine.loc["strong: one object an update, S3", "modelled_mean_reduction"] >= 0.8823
-    # Both keep the same objects: counted in, that is more than a request of either costs.
+    # Both keep the same objects: counted in, these cost more than FLStore's requests do.
     assert 0.3 < mine.loc["strong, idle cost included", "modelled_mean_reduction"] < 0.8823
     assert mine.loc["strong, machine billed for all 50 h", "modelled_mean_reduction"] >= 0.8823
     fast = mine.loc["strong, aggregator computes 8 x faster"]
