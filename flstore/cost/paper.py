@@ -8,8 +8,8 @@ The paper prints a mean cost reduction of 88.23 % against ObjStore-Agg and of 98
   machine while it works, and nothing for the time between requests. With the paper's own latencies this gives the
   printed reductions of three models to within two points; ResNet18's fits a function of 4 GB rather than 2
   (:func:`implied`). What both systems keep in the persistent store must not be counted: shared among the requests it
-  costs several times what a request of FLStore does, and with it only about half is saved. (A machine that is billed for
-  all 50 hours makes FLStore's share small again.)
+  costs several times what a request of FLStore does, and with it only about half is saved. (A machine that is billed
+  for all 50 hours makes FLStore's share small again.)
 - **98.83 %** follows only when the cluster that holds the run is billed for all the time and shared among the requests;
   of requests alone it does not, neither by our model nor by the paper's own latencies. The two printed figures ask for
   clusters whose prices differ five times: 98.83 % for about half of the cheapest one that holds the four runs, the

@@ -95,6 +95,9 @@ def test_the_claim_against_the_object_store_holds_for_requests_alone(claims) -> 
     assert mine.loc["strong: one object an update, S3", "modelled_mean_reduction"] >= 0.8823
     # Both keep the same objects: counted in, these cost more than FLStore's requests do.
     assert 0.3 < mine.loc["strong, idle cost included", "modelled_mean_reduction"] < 0.8823
+    alone = mine.loc["strong: one object an update, S3", "modelled_usd"]
+    stored = mine.loc["strong, idle cost included", "modelled_usd"]
+    assert stored - alone > 3 * alone
     assert mine.loc["strong, machine billed for all 50 h", "modelled_mean_reduction"] >= 0.8823
     fast = mine.loc["strong, aggregator computes 8 x faster"]
     assert fast["modelled_least_reduction"] < 0.7 < 0.8823 <= fast["modelled_mean_reduction"]
