@@ -25,6 +25,8 @@ MEASURED = ("queue_s", "fetch_s", "compute_s", "latency_s")
 """Columns of records that are left out of what is modelled from them."""
 PARTS = ("modelled_compute_usd", "modelled_invocation_usd", "modelled_get_usd", "modelled_transfer_usd")
 """What a request costs is the sum of these."""
+LEAST_FUNCTION_BYTES = 128 << 20
+"""Lambda has no smaller functions (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html)."""
 
 
 def price(
@@ -107,7 +109,8 @@ def _model(given: dict[str, Floats], billing: Billing, link: Link, prices: Price
     latency_s = billed_s
     if billing.computes_on == "function":
         memory_bytes = np.where(given["memory_bytes"] > 0, given["memory_bytes"], scale.function_memory_bytes)
-        compute_usd = billed_s * memory_bytes / GIB * prices["lambda.duration"].usd
+        gib = np.maximum(memory_bytes, LEAST_FUNCTION_BYTES) / GIB
+        compute_usd = billed_s * gib * prices["lambda.duration"].usd
         invocations = invocations + prices["lambda.request"].usd
         latency_s = billed_s + scale.invocation_s
     else:

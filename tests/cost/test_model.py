@@ -55,6 +55,8 @@ def test_a_function_is_billed_by_its_own_memory_and_once_a_request() -> None:
     assert found["modelled_latency_s"] == 3.25  # the way there and back is waited for, not billed
     unsaid = one(asked(0, 0, 3.0, memory_bytes=0), system="FLStore", scale=Scale(function_memory_bytes=8 * GIB))
     assert unsaid["modelled_compute_usd"] == pytest.approx(3 * 8 * 0.0000166667)
+    tiny = one(asked(0, 0, 3.0, memory_bytes=1 << 20), system="FLStore")
+    assert tiny["modelled_compute_usd"] == pytest.approx(3 / 8 * 0.0000166667)  # Lambda's smallest has 128 MB
 
 
 def test_a_machine_of_ones_own_costs_nothing() -> None:
