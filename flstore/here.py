@@ -53,6 +53,7 @@ def answer_here(
         except FLStoreError as error:
             data[key], size = take(key, heal(key, error))
         record.bytes_moved += size
+        record.operations += 1
     ready = time.perf_counter()
     record.fetch_s = ready - began
     record.functions.append(PLACE)

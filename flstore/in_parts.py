@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flstore import workloads
 from flstore.catalogue import Catalogue
-from flstore.engine.state import State
+from flstore.engine.state import OnTheWay, State
 from flstore.engine.stripes import FULL
 from flstore.engine.table import NOWHERE
 from flstore.engine.wants import Slot
@@ -111,7 +111,7 @@ class InParts:
         return [[self._address(f), [i, len(functions), str(cut)]] for i, f in enumerate(functions)]
 
     async def answer(
-        self, question: Question, plan: Plan, waited_s: float, awaited_bytes: int, note_absent: NoteAbsent
+        self, question: Question, plan: Plan, waited_s: float, awaited: OnTheWay, note_absent: NoteAbsent
     ) -> Any:
         """Work on every part, then on what came of them.
 
@@ -123,7 +123,8 @@ class InParts:
             The model cannot be run in these parts.
         """
         record = question.record
-        record.fetch_s, record.queue_s, record.compute_s, record.bytes_moved = waited_s, 0.0, 0.0, awaited_bytes
+        record.fetch_s, record.queue_s, record.compute_s, record.memory_bytes = waited_s, 0.0, 0.0, 0
+        record.bytes_moved, record.operations = awaited.size_bytes, awaited.objects
         if plan.step == "stage":
             return await self._stage_by_stage(question, plan, note_absent)
         parts = [Part(i, len(plan.functions)) for i in range(len(plan.functions))]
@@ -133,6 +134,8 @@ class InParts:
         record.queue_s = max(reply["queue_s"] for reply in replies)
         record.compute_s = max(reply["compute_s"] for reply in replies)
         record.bytes_moved += sum(reply["bytes_moved"] + len(reply["result"]) for reply in replies)
+        record.operations += sum(reply["operations"] for reply in replies)
+        record.memory_bytes = sum(reply["memory_bytes"] for reply in replies)
         began = self._pool.loop.time()
         packed = await self._pool.loop.run_in_executor(None, _finish, question, [reply["result"] for reply in replies])
         record.compute_s += self._pool.loop.time() - began
@@ -158,6 +161,8 @@ class InParts:
             record.queue_s += reply["queue_s"]
             record.compute_s += reply["compute_s"]
             record.bytes_moved += reply["bytes_moved"]
+            record.operations += reply["operations"]
+            record.memory_bytes = max(record.memory_bytes, reply["memory_bytes"])
             values = reply["result"]
             if i < len(plan.functions) - 1:
                 record.bytes_moved += 2 * len(values)  # to here, and on to the next function

@@ -244,15 +244,15 @@ class Serving:
         record = question.record
         began = self._pool.loop.time()
         with self._lock:
-            awaited_bytes, generations = self._state.loading(run.held)
-        await self._moves.wait_for(generations)
+            awaited = self._state.loading(run.held)
+        await self._moves.wait_for(awaited.generations)
         waited_s = self._pool.loop.time() - began
         function = self._pool.functions.get(run.function)
         if function is None:
             raise FunctionLostError(f"cache function {run.function} is not alive")
         if (plan := self._in_parts.plan(question)) is not None:
             with contextlib.suppress(NotStagedError):
-                return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
+                return await self._in_parts.answer(question, plan, waited_s, awaited, self._note_absent)
         record.functions.append(function.name)
         try:
             async with function.running:
@@ -261,13 +261,14 @@ class Serving:
         except CapacityError:
             if (plan := self._in_parts.spread(question)) is None:
                 raise
-            return await self._in_parts.answer(question, plan, waited_s, awaited_bytes, self._note_absent)
+            return await self._in_parts.answer(question, plan, waited_s, awaited, self._note_absent)
         record.functions.append(record.functions.pop(record.functions.index(function.name)))  # who answers is the last
         record.fetch_s = waited_s + reply["fetch_s"]
         record.queue_s = question.waited_s + queued_s + reply["queue_s"]
         record.compute_s = reply["compute_s"]
-        record.bytes_moved = awaited_bytes + reply["bytes_moved"]
         record.derived = reply["derived"]
+        record.bytes_moved = awaited.size_bytes + reply["bytes_moved"]
+        record.operations, record.memory_bytes = awaited.objects + reply["operations"], reply["memory_bytes"]
         return wire.unpack_result(question.workload.result_type, reply["result"])
 
     async def _send(self, question: Question, run: Run) -> dict[str, Any]:
@@ -303,7 +304,7 @@ class Serving:
         with self._lock:
             for key in keys:
                 (part,) = self._catalogue.key_sets([key])
-                on_its_way = self._state.loading([(function, part)])[1]
+                on_its_way = self._state.loading([(function, part)]).generations
                 if self._state.holds(function, part)[0] and not on_its_way:
                     self._report(LoadFailed(function, part, "the function does not hold it", generation))
 

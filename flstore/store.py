@@ -338,7 +338,7 @@ class FLStore(System):
                 return actions
             needed: set[int] = set()
             if len(actions) > 1 and isinstance(actions[-1], Run):
-                _, needed = self._state.loading(actions[-1].held)
+                needed = self._state.loading(actions[-1].held).generations
             for action in actions:
                 if isinstance(action, Load | Drop):
                     prefetch = question is not None and isinstance(action, Load) and action.generation not in needed
@@ -373,7 +373,7 @@ class FLStore(System):
                 keys = [k for k, holds in zip(self._catalogue.keys(action.keys), there, strict=True) if holds]
                 peers.update({key: function.address for key in keys if key not in peers})
                 held.append((number, action.keys))
-        awaited = self._state.loading(held)[1]
+        awaited = self._state.loading(held).generations
         return Origin(peers, frozenset(g for g in awaited if g < action.generation))
 
     def _not_durable(self, key: Key) -> Any:

@@ -76,7 +76,8 @@ def in_fresh_python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "module", ["flstore", "flstore.policies", "flstore.simulator", "flstore.workloads", "flstore.federated"]
+    "module",
+    ["flstore", "flstore.policies", "flstore.simulator", "flstore.workloads", "flstore.federated", "flstore.cost"],
 )
 def test_importing_the_package_pulls_in_nothing_heavy(module: str):
     heavy = ["torch", "flwr", "nvflare", "distributed", "sklearn", "s3fs", "IPython", "matplotlib"]
@@ -130,6 +131,7 @@ ALLOWED = {
         *("flstore.types", "flstore.errors", "flstore.policies", "flstore.engine", "flstore.display"),
         "flstore.simulator",
     ),
+    "flstore.cost": ("flstore.errors", "flstore.display", "flstore.cost"),
     "flstore.display": ("flstore.display",),
     "flstore.workloads": (
         "flstore.display.table",

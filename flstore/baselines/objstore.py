@@ -100,8 +100,10 @@ class ObjStoreAgg(System):
         for key, stored in self._objects.get_many(tensors, self.concurrency).items():
             found[key], size = take(key, stored)
             record.bytes_moved += size
+            record.operations += 1
         for round in sorted({key.round for key in keys if key.kind is Kind.METADATA}):
             rows, _ = self._objects.get_metadata(self.job, round)
+            record.operations += 1
             for key in keys:
                 if key.kind is Kind.METADATA and key.round == round:
                     if key.client not in rows:

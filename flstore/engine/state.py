@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,14 @@ class Waiting:
     rows: IntArray
     refused: bool = False
     ingested: bool = False
+
+
+class OnTheWay(NamedTuple):
+    """Loads that are not done yet."""
+
+    size_bytes: int
+    generations: set[int]
+    objects: int
 
 
 class State:
@@ -138,9 +147,9 @@ class State:
             parts.append(held)
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
 
-    def loading(self, held: Iterable[tuple[int, KeySet]]) -> tuple[int, set[int]]:
-        """Bytes and generations of the loads to these functions that are not done yet."""
-        size_bytes, generations = 0, set()
+    def loading(self, held: Iterable[tuple[int, KeySet]]) -> OnTheWay:
+        """The loads to these functions that are not done yet."""
+        size_bytes, generations, objects = 0, set[int](), 0
         for function, keys in held:
             for _, table, _, rows in self.resolve(keys):
                 for layer in table.layers() if table is not None else ():
@@ -148,7 +157,8 @@ class State:
                     mine = mine[(layer.function[mine] == function) & ~layer.ready[mine]]
                     size_bytes += table.bytes_each(mine)  # type: ignore[union-attr]
                     generations.update(layer.generation[mine].tolist())
-        return size_bytes, generations
+                    objects += len(mine)
+        return OnTheWay(size_bytes, generations, objects)
 
     def spoil(self, slot: Slot) -> None:
         """Note that what was derived from a slot went with something that was moved or lost."""

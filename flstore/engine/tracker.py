@@ -34,6 +34,12 @@ class RequestRecord:
         parts also what crossed between its steps: partial results, and what came out of one stage for the next.
     derived : bool
         What the answer needs of the data had been computed before it was asked for, or for another request.
+    operations : int
+        Fetches that moved these bytes: one a GET, or one an object from another function. What crossed between the
+        steps of a request is not counted.
+    memory_bytes : int
+        Memory of the functions that computed at the same time, which is what a function is billed by; 0 where a
+        machine computed.
     queue_s, fetch_s, compute_s, latency_s : float
         Waiting for a thread, waiting for data, computing, and the whole as the caller saw it; seconds, measured.
     error : str
@@ -54,6 +60,8 @@ class RequestRecord:
     functions: list[str] = field(default_factory=list)
     bytes_moved: int = 0
     derived: bool = False
+    operations: int = 0
+    memory_bytes: int = 0
     queue_s: float = 0.0
     fetch_s: float = 0.0
     compute_s: float = 0.0

@@ -56,6 +56,7 @@ class _Gathered:
     pinned: list[Entry]
     scratch_bytes: int = 0
     bytes_moved: int = 0
+    operations: int = 0
     absent: tuple[Key, ...] = ()
 
 
@@ -317,6 +318,7 @@ class CacheFunction(Desk, WorkerPlugin):
             "result": result, "fetch_s": ready - started, "queue_s": began - ready, "compute_s": ended - began,
             "bytes_moved": gathered.bytes_moved, "absent": wire.pack([wire.key_values(k) for k in gathered.absent]),
             "derived": derived,
+            "operations": gathered.operations, "memory_bytes": self.memory.memory_bytes,
         }  # fmt: skip
 
     async def _computed(self, order: dict[str, Any], inputs: Inputs) -> tuple[bytes, float, float, bool]:
@@ -392,6 +394,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 for (key, *_), (value, n) in zip(to_fetch, values_, strict=True):
                     found.data[key] = value
                     found.bytes_moved += n
+                    found.operations += n > 0
         except BaseException:
             await self._let_go(found)
             raise
