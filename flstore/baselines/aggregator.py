@@ -1,4 +1,4 @@
-"""What the baselines have in common: requests are computed in this process, on data that is fetched for each of them."""
+"""What the baselines have in common: requests are computed in this process, on data fetched for each of them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Aggregator(System):
         for key in lost:
             if key.kind is Kind.METADATA:
                 self._rows.get(key.round, {}).pop(str(key.client), None)
-            elif (self._signatures.get(key.round) or (None,))[0] == key.client:
+            elif key.kind is Kind.UPDATE and (self._signatures.get(key.round) or (None,))[0] == key.client:
                 del self._signatures[key.round]
 
     def _pending(self, key: Key) -> bool:

@@ -1,8 +1,8 @@
 """One object a tensor, as the authors' artifact stores them: files below a root that are written and read in pieces.
 
-What :class:`~flstore.persistence.ObjectStore` knows as ``client=7.safetensors`` is a folder ``client=7.layers`` with one
-object for each tensor and a small one, ``head``, which is the beginning of that very file: names, types, shapes and the
-checksum over all of it. The head is written last and deleted first, so what has a head is whole.
+What :class:`~flstore.persistence.ObjectStore` knows as ``client=7.safetensors`` is a folder ``client=7.layers`` with
+one object for each tensor and a small one, ``head``, which is the beginning of that very file: names, types, shapes and
+the checksum over all of it. The head is written last and deleted first, so what has a head is whole.
 """
 
 from __future__ import annotations

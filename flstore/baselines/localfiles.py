@@ -1,4 +1,4 @@
-"""LocalFiles: safetensors files on this machine, memory-mapped in the notebook's own process: what a person does today."""
+"""LocalFiles: safetensors files of this machine, mapped into the notebook's own process, as a person does today."""
 
 from __future__ import annotations
 

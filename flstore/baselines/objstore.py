@@ -98,8 +98,8 @@ class ObjStoreAgg(Aggregator):
             if wrong:
                 (right,) = set(LAYOUTS) - {self.layout}
                 raise InvalidParameterError(
-                    f"job {self.job!r} below {self.root} is not laid out {self.layout} (it has {wrong[0]}): open it with "
-                    f"layout={right!r}, or choose another root"
+                    f"job {self.job!r} below {self.root} is not laid out {self.layout} (it has {wrong[0]}): open it "
+                    f"with layout={right!r}, or choose another root"
                 )
 
     def _arrived(self, events: list[Ingested], values: Mapping[Key, Any]) -> None:

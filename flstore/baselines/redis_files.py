@@ -1,4 +1,4 @@
-"""Whole objects in a Redis server, as files below a root: each value lies under the path that it would have elsewhere."""
+"""Whole objects in a Redis server, as files below a root: each value lies under the path that it has elsewhere."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class RedisFiles:
         size = as_bytes(data).nbytes
         if size > _VALUE_BYTES:
             raise CapacityError(
-                f"{path} has {size:,} bytes, and Redis takes values of at most {_VALUE_BYTES:,}; keep it in an object store "
-                f"(ObjStoreAgg, FLStore)"
+                f"{path} has {size:,} bytes, and Redis takes values of at most {_VALUE_BYTES:,}; keep it in an object "
+                f"store (ObjStoreAgg, FLStore)"
             )
         return bool(self.client.set(path, as_bytes(data), nx=nx))
 

@@ -30,8 +30,8 @@ READ_BYTES = 1 << 20
 """Taken from the socket at a time; the client's default is 64 kB."""
 _TIMEOUTS_S = {"socket_connect_timeout": 5, "socket_timeout": 15}
 _WAY_OUT = (
-    "give Redis more memory (CONFIG SET maxmemory) with maxmemory-policy noeviction, delete rounds, or keep the run in a "
-    "persistent store behind it (root=...)"
+    "give Redis more memory (CONFIG SET maxmemory) with maxmemory-policy noeviction, delete rounds, or keep the run in "
+    "a persistent store behind it (root=...)"
 )
 
 
@@ -215,7 +215,8 @@ def shown(url: str) -> str:
     if parts.scheme not in SCHEMES:
         # A URL of something else may have a password as well.
         raise InvalidParameterError(
-            f"a Redis is at unix:///path, redis://host:port or rediss://host:port, not at {parts.scheme or 'a bare path'!r}"
+            f"a Redis is at unix:///path, redis://host:port or rediss://host:port, not at "
+            f"{parts.scheme or 'a bare path'!r}"
         )
     database = parse_qs(parts.query).get("db")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" + (
