@@ -153,10 +153,11 @@ class Aggregator(System):
         documents = dict(zip(rounds, self._read_metadata(rounds), strict=True))
         for key in keys:
             if key.kind is Kind.METADATA:
-                if key.client not in documents[key.round]:
+                row = documents[key.round].get(str(key.client))
+                if row is None:
                     with about(key):
-                        raise self._missing(key)
-                found[key], size = take(key, documents[key.round][key.client])
+                        raise UpdateNotFoundError(f"there is no {key} below {self._objects.root}")
+                found[key], size = take(key, row)
                 record.bytes_moved += size
         return found
 
@@ -175,9 +176,6 @@ class Aggregator(System):
     def _read_metadata(self, rounds: Sequence[int]) -> Iterable[Mapping[str, Any]]:
         """The metadata rows of rounds."""
         return concurrently(lambda round: self._objects.get_metadata(self.job, round)[0], rounds, self.concurrency)
-
-    def _missing(self, key: Key) -> FLStoreError:
-        return UpdateNotFoundError(f"there is no {key} below {self._objects.root}")
 
     def _shut(self, last: Callable[[], None]) -> None:
         self._compute.shutdown()

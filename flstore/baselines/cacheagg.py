@@ -77,6 +77,10 @@ class CacheAgg(Aggregator):
         self._redis = RedisStore(self._url, self._redis_options, self._behind, storage_options, fsync)
         return self._redis
 
+    def _claim(self) -> None:
+        super()._claim()
+        self._redis.claim(self.job)
+
     def _lose(self, gone: set[tuple[Kind, int, int]]) -> None:
         # An answer without the clients that were evicted would look like one about all; the error names them instead.
         if gone and (self._redis.backed or not self._redis.evicted()):

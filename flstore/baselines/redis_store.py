@@ -63,6 +63,7 @@ class RedisStore(ObjectStore):
         self._warned = False
         self.backed = root is not None
         super().__init__(self.url if root is None else root, storage_options, fsync=fsync)
+        self._behind = self._redaction(str(self._spec["root"])) if self.backed else ""
         if self.backed:
             self._shown = f"{self.url} and {self._shown}"
         self._spec = {"url": url, "client_options": client_options, "root": root, "storage_options": storage_options}
@@ -88,6 +89,20 @@ class RedisStore(ObjectStore):
                 f"{memory['maxmemory_policy']}), and nothing else has them; {_WAY_OUT}",
                 RuntimeWarning,
                 stacklevel=2,
+            )
+
+    def claim(self, job: str) -> None:
+        """Refuse a job of which Redis has what lies behind it in another root: the answers would be those of that one."""
+        mark = f".flstore-root/{layout.job_path(job)}"
+        mine = self._behind.encode()
+        with self._meaning("ask Redis whose data it has"):
+            theirs = self.client.get(mark)
+            if theirs is None and self.backed:
+                self._try_to(lambda: self._cache.replace(mark, mine))
+        if theirs is not None and theirs != mine:
+            raise InvalidParameterError(
+                f"Redis at {self.url} holds job {job!r} of {theirs.decode(errors='replace')}: use another database "
+                f"(?db=1) or job, or FLUSHDB"
             )
 
     def evicted(self) -> int:
@@ -144,6 +159,7 @@ class RedisStore(ObjectStore):
         set of str
             Paths that Redis did not have.
         """
+        found: Sequence[Buffer | None]
         with self._meaning(f"read {what}"):
             if isinstance(self._files, BackedFiles):
                 found, missed = again(self._files.read_many)(paths)

@@ -57,7 +57,7 @@ def test_what_is_verified(tmp_path: Path, verify: bool) -> None:
         whole = (tmp_path / PATH).read_bytes()
         (tmp_path / PATH).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # one bit of one value
         if verify:
-            with pytest.raises(CorruptObjectError, match="'c1' in round 1.*do not match their checksum"):
+            with pytest.raises(CorruptObjectError, match=r"'c1' in round 1.*do not match their checksum"):
                 files.request("clustering", round=1, k=2)
         else:
             assert files.request("clustering", round=1, k=2).value.k == 2

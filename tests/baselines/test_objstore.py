@@ -157,7 +157,7 @@ def test_a_deadline_is_answered_while_the_request_runs(tmp_path: Path, system: A
         fill(store, range(1, 2))
         slow = WaitsForFile(path=str(go))
         try:
-            with pytest.raises(RequestTimeoutError, match="waits-for-file was not answered within its 0.2 seconds"):
+            with pytest.raises(RequestTimeoutError, match=r"waits-for-file was not answered within its 0\.2 seconds"):
                 store.request(slow, round=1, deadline_s=0.2)
             with pytest.raises(RequestTimeoutError):  # and so is one that waits for its turn behind it
                 store.request("clustering", round=1, k=2, deadline_s=0.2)
