@@ -44,27 +44,25 @@ class BackedFiles:
         try:
             return self.front.read(path)
         except FileNotFoundError:
-            return self._refill(path)
+            data = self.back.read(path)
+            self._to_front(path, data)
+            return data
 
     def read_many(self, paths: Sequence[str]) -> tuple[list[Buffer | None], set[str]]:
         """The values of all, None for what is nowhere, and what of them Redis did not have."""
         found: list[Buffer | None] = list(self.front.read_many(paths))
         missed = [path for path, value in zip(paths, found, strict=True) if value is None]
-        behind = dict(zip(missed, concurrently(self._refill_if_there, missed, _THREADS), strict=True))
-        return [behind.get(path) if value is None else value for path, value in zip(paths, found, strict=True)], {
-            *missed
-        }
+        behind = dict(zip(missed, concurrently(self._read_behind, missed, _THREADS), strict=True))
+        for path, data in behind.items():  # one at a time: what is on its way takes memory of Redis, too
+            if data is not None:
+                self._to_front(path, data)
+        return [behind[path] if value is None else value for path, value in zip(paths, found, strict=True)], {*missed}
 
-    def _refill_if_there(self, path: str) -> Buffer | None:
+    def _read_behind(self, path: str) -> Buffer | None:
         try:
-            return self._refill(path)
+            return self.back.read(path)
         except FileNotFoundError:
             return None
-
-    def _refill(self, path: str) -> Buffer:
-        data = self.back.read(path)
-        self._to_front(path, data)
-        return data
 
     def exists(self, path: str) -> bool:
         return self.back.exists(path)

@@ -47,10 +47,11 @@ class RedisFiles:
             if whole is None:
                 raise FileNotFoundError(path)
             return whole
-        some: bytes = self.client.getrange(path, start, start + size - 1)
-        if not some and not self.exists(path):
+        with self.client.pipeline(transaction=True) as both:  # at one moment: another thread may be writing it
+            some, there = both.getrange(path, start, start + size - 1).exists(path).execute()
+        if not there:
             raise FileNotFoundError(path)
-        return some
+        return bytes(some)
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         """The values of all, in one question; None for what is not there."""

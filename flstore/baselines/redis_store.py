@@ -92,7 +92,7 @@ class RedisStore(ObjectStore):
             )
 
     def claim(self, job: str) -> None:
-        """Refuse a job of which Redis has what lies behind it in another root: the answers would be those of that one."""
+        """Refuse a job of which Redis has what lies in another root: the answers would be those of that one."""
         mark = f".flstore-root/{layout.job_path(job)}"
         mine = self._behind.encode()
         with self._meaning("ask Redis whose data it has"):
