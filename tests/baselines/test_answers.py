@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from benchmarks.threads import Threads
 from flstore import FLStore
 from flstore.baselines import CacheAgg, LocalFiles, ObjStoreAgg
 from flstore.system import System
@@ -105,6 +106,12 @@ def test_the_records_of_all_systems_are_one_table(theirs: System, ours: FLStore)
     assert mine.dtypes.to_dict() == its.dtypes.to_dict()
     figure = pd.concat([mine, its]).groupby(["system", "workload"])[["latency_s", "fetch_s", "compute_s"]].median()
     assert (figure.loc[[(theirs.name, "clustering"), ("FLStore", "clustering")], "compute_s"] > 0).all()
+
+
+def test_linear_algebra_has_as_many_threads_as_in_a_function(theirs: System, ours: FLStore) -> None:
+    found = theirs.request(Threads())
+    assert found.value == ours.request(Threads()).value
+    assert found.record.bytes_moved == 0
 
 
 def test_a_store_that_is_opened_later_knows_all(theirs: System) -> None:
