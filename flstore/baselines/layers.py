@@ -20,7 +20,7 @@ from flstore.tensors import Buffer, aligned_empty, as_bytes
 
 SUFFIX = ".safetensors"
 FOLDER = ".layers"
-_PIECE = re.compile(r"(.+)\.layers/(head|[0-9a-f]{32}/[0-9]{5})")
+_PIECE = re.compile(r"(.+)\.layers/(head|[0-9a-f]{32}/[0-9]{5,})")
 
 
 class LayeredFiles:
@@ -103,18 +103,16 @@ class LayeredFiles:
             raise FileNotFoundError(path)
 
     def remove_all(self, paths: Iterable[str]) -> dict[str, int]:
-        removed: dict[str, int] = {}
-        for path in paths:
-            if not path.endswith(SUFFIX):
-                removed.update(self.inner.remove_all([path]))
-                continue
+        paths = list(paths)
+        removed = self.inner.remove_all(paths)  # also updates of another job that lie in one piece
+        for path in [path for path in paths if path.endswith(SUFFIX)]:
             pieces = [f"{_folder(path)}/{name}" for name in self.inner.files(_folder(path), hidden=True)]
-            size = sum(self.inner.remove_all([head_path(path)]).values())
-            size += sum(self.inner.remove_all([piece for piece in pieces if piece != head_path(path)]).values())
+            if pieces:
+                size = sum(self.inner.remove_all([head_path(path)]).values())
+                size += sum(self.inner.remove_all([piece for piece in pieces if piece != head_path(path)]).values())
+                removed[path] = removed.get(path, 0) + size
             for folder in {piece.rpartition("/")[0] for piece in pieces}:
                 self.inner.prune(folder)
-            if pieces:
-                removed[path] = size
         return removed
 
     def prune(self, path: str) -> None:

@@ -41,6 +41,9 @@ class LocalFiles(Aggregator):
     In its records every object is a miss, because none is in memory by the system's own doing (the operating system
     may have it); `bytes_moved` counts metadata alone, because updates are not copied.
 
+    What is mapped must not be cut by another program (the operating system would end this process); stores of this
+    package put a new file in place of an old one instead.
+
     Examples
     --------
     >>> import tempfile

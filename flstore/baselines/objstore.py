@@ -132,14 +132,25 @@ class ObjStoreAgg(Aggregator):
         record.bytes_moved -= sum(memoryview(stored[key]).nbytes for key in cached)
         return stored
 
+    def _read_one(self, key: Key) -> Any:
+        try:
+            return super()._read_one(key)
+        except CorruptObjectError as error:
+            self._forget_copy(key, error)
+            return super()._read_one(key)
+
     def _take(self, key: Key, stored: Any) -> tuple[Any, int]:
         try:
             return super()._take(key, stored)
-        except CorruptObjectError:
-            if not self._arranged.is_cached(key):
-                raise
-            self._arranged.forget([key])  # it may be the copy that is damaged
-            return super()._take(key, self._read_one(key))
+        except CorruptObjectError as error:
+            self._forget_copy(key, error)
+            return super()._take(key, super()._read_one(key))
+
+    def _forget_copy(self, key: Key, error: CorruptObjectError) -> None:
+        """Drop what is cached of a damaged object, because it may be the copy that is damaged; without one, raise."""
+        if not self._arranged.is_cached(key):
+            raise error
+        self._arranged.forget([key])
 
 
 class ArrangedStore(ObjectStore):

@@ -110,13 +110,13 @@ class RedisStore(ObjectStore):
         with self._meaning("ask Redis what it evicted"):
             return int(self.client.info("stats").get("evicted_keys", 0))
 
-    def lost(self, key: Key) -> FLStoreError:
-        """Why an object that was taken in is not there any more."""
+    def lost(self, what: Key | str) -> FLStoreError:
+        """Why something that was taken in is not there any more."""
         count = self.evicted()
         if not count:
-            return UpdateNotFoundError(f"there is no {key} in {self.root}: it was deleted there, or Redis was emptied")
+            return UpdateNotFoundError(f"there is no {what} in {self.root}: it was deleted there, or Redis was emptied")
         return CapacityError(
-            f"there is no {key} in {self.root} any more: Redis has evicted {count:,} values for lack of memory "
+            f"there is no {what} in {self.root} any more: Redis has evicted {count:,} values for lack of memory "
             f"({self._memory()}); {_WAY_OUT}"
         )
 
@@ -174,6 +174,13 @@ class RedisStore(ObjectStore):
             return super().get(key)
         except UpdateNotFoundError as error:
             raise UpdateNotFoundError(str(self.lost(key))) from error
+
+    def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+        """As of every object store, and a CapacityError where Redis may have evicted it."""
+        rows, server = super().get_metadata(job, round)
+        if not rows and not server and not self.backed and self.evicted():
+            raise self.lost(f"metadata of round {round} of job {job!r}")
+        return rows, server
 
     def listing(self, job: str) -> Iterator[tuple[int, dict[str, int], int | None, bool]]:
         """As of every object store; Redis looks through all its names for that once, and not once a round."""

@@ -121,6 +121,9 @@ def test_a_redis_that_evicts_is_warned_of_and_what_it_lost_is_named(opened: Any)
         store.refresh()
     with pytest.raises(UpdateNotFoundError, match=r"client 'c0' in round 1.*evicted"):
         store.update(1, "c0")
+    store._redis.client.delete("job=default/round=00000001/metadata.json")  # as if it had been evicted, too
+    with pytest.raises(CapacityError, match=r"no metadata of .*round 1 .*evicted"):
+        store.metadata(1)
     assert len(store.request("cosine_similarity", round=6, of="model").value.clients) == 2
 
 

@@ -118,6 +118,16 @@ def test_a_client_that_left_is_nowhere(tmp_path: Path) -> None:
             store.update(1, "c2")
 
 
+def test_another_job_goes_whatever_its_layout(tmp_path: Path) -> None:
+    with ObjStoreAgg(str(tmp_path), job="other") as other:
+        fill(other, range(1, 2))
+    with ObjStoreAgg(str(tmp_path), "per-layer") as store:
+        fill(store, range(1, 2))
+        assert store.delete(job="other", progress=False).updates == CLIENTS
+        assert not list(tmp_path.glob("job=other/**/*.safetensors"))
+        assert len(store.clients(1)) == CLIENTS
+
+
 @pytest.mark.parametrize(("first", "second"), [("per-update", "per-layer"), ("per-layer", "per-update")])
 def test_a_root_of_the_other_layout_is_refused(tmp_path: Path, first: str, second: str) -> None:
     with ObjStoreAgg(str(tmp_path), first) as store:

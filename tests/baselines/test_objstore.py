@@ -40,14 +40,18 @@ def test_what_was_read_once_is_read_from_this_machine(tmp_path: Path, layout: st
             assert_same(store.request("clustering", round=2, k=2).value, expected)
 
 
-def test_a_copy_that_is_damaged_is_read_anew(tmp_path: Path) -> None:
-    with ObjStoreAgg(str(tmp_path / "root"), cache=tmp_path / "cache") as store:
+@pytest.mark.parametrize(("layout", "name"), [("per-update", "c1.safetensors"), ("per-layer", "c1.layers/*/00000")])
+def test_a_copy_that_is_damaged_is_read_anew(tmp_path: Path, layout: str, name: str) -> None:
+    with ObjStoreAgg(str(tmp_path / "root"), layout, cache=tmp_path / "cache") as store:
         fill(store, range(1, 3))
         expected = store.request("clustering", round=2, k=2).value
-        (copy,) = (tmp_path / "cache").rglob("round=00000002/update/client=c1.safetensors")
-        copy.unlink()
-        copy.write_bytes(b"not what was written")
-        assert_same(store.request("clustering", round=2, k=2).value, expected)
+        (copy,) = (tmp_path / "cache").rglob(f"round=00000002/update/client={name}")
+        size = copy.stat().st_size
+        for damaged in (b"not what was written", bytes(size)):
+            copy.unlink()
+            copy.write_bytes(damaged)
+            assert_same(store.request("clustering", round=2, k=2).value, expected)
+            assert copy.stat().st_size == size
 
 
 def test_two_roots_may_share_a_cache(tmp_path: Path) -> None:
