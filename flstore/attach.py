@@ -20,7 +20,7 @@ from flstore.reading import Link, Sight
 from flstore.results import Question
 from flstore.status import Status
 from flstore.system import System
-from flstore.types import Key
+from flstore.types import Key, Kind
 from flstore.workloads.base import Scope, Workload
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ class Reader(ObjStoreAgg):
 
     def _claim(self) -> None:
         """Nothing is claimed, and nothing written."""
+
+    def _lose(self, gone: set[tuple[Kind, int, int]]) -> None:
+        """Nothing: what is not listed may be with the writer, who tells what is gone."""
 
     # --- the way to the functions -----------------------------------------------------------------------------------
 

@@ -219,7 +219,7 @@ class Header:
             raise CorruptObjectError(f"{key}: the object holds the {found}{'' if of is None else ', in part,'} instead")
         self.end = self.start + size
         self._what = f"{key}: its {self.end} bytes"
-        self._checksum = bytes(view[DIGITS]).decode()
+        self.checksum = bytes(view[DIGITS]).decode()
         self._digest = xxhash.xxh3_128(bytes(view[: DIGITS.start]) + b"0" * 32)
         self._digest.update(view[DIGITS.stop :])
 
@@ -229,8 +229,8 @@ class Header:
 
     def verify(self) -> None:
         """Raise CorruptObjectError unless all pieces together match the checksum."""
-        if self._digest.hexdigest() != self._checksum:
-            raise CorruptObjectError(f"{self._what} do not match their checksum {self._checksum}")
+        if self._digest.hexdigest() != self.checksum:
+            raise CorruptObjectError(f"{self._what} do not match their checksum {self.checksum}")
 
 
 def decode(buffer: Buffer, *, verify: bool = True, key: Key | None = None, part: Part | None = None) -> ClientUpdate:

@@ -84,7 +84,7 @@ class System(ABC):
         self._state = State(replicas=replicas)
         self._catalogue = Catalogue(job, self._state)
         self._lock = self._catalogue.lock
-        self._objects = ObjectStore(str(root), storage_options, fsync=fsync)
+        self._objects = self._open_objects(str(root), storage_options, fsync)
         self._claim()
         self._initial = self._catalogue.read(self._objects)
         self._writer = Writer(self._objects, write_buffer=write_buffer)
@@ -99,6 +99,10 @@ class System(ABC):
             tell=self._forget, confirm=self._await_dropped, settle=lambda: self._intake.settle(),
         )  # fmt: skip
         self._closed = False
+
+    def _open_objects(self, root: str, storage_options: Mapping[str, Any] | None, fsync: bool) -> ObjectStore:
+        """The persistent store; a baseline may keep its objects in another way."""
+        return ObjectStore(root, storage_options, fsync=fsync)
 
     def _claim(self) -> None:
         """Make sure that the root can be written, before it is listed."""

@@ -44,12 +44,18 @@ class Root:
         root, options = os.fspath(root), dict(storage_options or {})
         self._redaction = Redaction(options)
         self._shown = self._redaction(root)
+        self._spec: dict[str, Any] = {"root": root, "storage_options": options, "fsync": fsync}
+        self.is_local_memory = False
+        self._files: Files = self._open_files(root, options, fsync)
+
+    def _open_files(self, root: str, options: dict[str, Any], fsync: bool) -> Files:
+        """The files below a root; a store that keeps its objects in another way has others."""
         fs, path = _open(root, options, self._shown)
-        is_local = isinstance(fs, LocalFileSystem)
-        # A worker that rebuilds this store may run in another folder.
-        self._spec: dict[str, Any] = {"root": path if is_local else root, "storage_options": options, "fsync": fsync}
-        self._files: Files = LocalFiles(path, fsync=fsync) if is_local else RemoteFiles(fs, path)
         self.is_local_memory = "memory" in protocols(fs)
+        if not isinstance(fs, LocalFileSystem):
+            return RemoteFiles(fs, path)
+        self._spec["root"] = path  # a worker that rebuilds this store may run in another folder
+        return LocalFiles(path, fsync=fsync)
 
     @property
     def root(self) -> str:

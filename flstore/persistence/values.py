@@ -30,8 +30,10 @@ def about(key: Key) -> Iterator[None]:
         raise
 
 
-def take(key: Key, stored: Any) -> tuple[Any, int]:
+def take(key: Key, stored: Any, *, verify: bool = True) -> tuple[Any, int]:
     """The value of an object and its bytes. `stored` is a codec buffer or, for metadata, a dict.
+
+    Without `verify`, the name, size and layout of a buffer are checked, and its checksum is not.
 
     Raises
     ------
@@ -41,7 +43,7 @@ def take(key: Key, stored: Any) -> tuple[Any, int]:
     if key.kind is Kind.METADATA:
         return stored, metadata_size(stored)
     with about(key):
-        update = codec.decode(stored, key=key)
+        update = codec.decode(stored, key=key, verify=verify)
     return update, update.size_bytes
 
 

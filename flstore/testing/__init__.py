@@ -68,7 +68,7 @@ The process that trains is killed from another one (``flstore.testing.other``):
 
 A Dask cluster as others run it, with a scheduler that can be killed and comes back, is in ``flstore.testing.clusters``:
 ``with dask_cluster(workers=2) as cluster: FLStore.connect(cluster.address, security=cluster.security, ...)``, then
-``cluster.kill("scheduler")``. S3 servers on loopback are in ``flstore.testing.services``.
+``cluster.kill("scheduler")``. S3 servers on loopback, and Redis, are in ``flstore.testing.services``.
 
 All of this at once, by chance and with a seed, is ``python -m flstore.testing.faults.run --faults 1000``: it compares
 each answer with the one that follows from the original arrays, and says what was lost, wrong or refused.

