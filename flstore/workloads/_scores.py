@@ -12,12 +12,6 @@ from flstore.workloads._data import check_data
 from flstore.workloads._imports import check_path
 
 METRICS = ("accuracy", "loss")
-HOW_TO_SET_A_TASK}")
-    check_path(workload, "model", model)
-    check_data(workload, data)
-    check_metric(workload, metric)
-
-
 HOW_TO_SET_A_TASK = (
     "give them with the request, or once for all requests: store.task(model='package:factory', data='package:loader')"
 )
@@ -39,7 +33,10 @@ def check_task(workload: str, model: Any, data: Any, metric: Any = "accuracy") -
     """Raise InvalidParameterError unless these say how weights become a model that can be judged."""
     absent = [name for name, value in (("model", model), ("data", data)) if value is None]
     if absent:
-        raise InvalidParameterError(f"{workload} needs {', '.join(map(repr, absent))}; {
+        raise InvalidParameterError(f"{workload} needs {', '.join(map(repr, absent))}; {HOW_TO_SET_A_TASK}")
+    check_path(workload, "model", model)
+    check_data(workload, data)
+    check_metric(workload, metric)
 
 
 def accuracy(outputs: NDArray[Any], y: NDArray[np.int64]) -> float:
