@@ -101,7 +101,7 @@ def place(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[dict[str,
 
 
 def runs(data: Bytes, fields: Mapping[str, Field], dtype: DTypeLike) -> list[NDArray[Any]]:
-    """Flat views, at most two, that together hold every value of the tensors of `dtype`; `data` begins where they do."""
+    """Flat views, at most two, that together hold every value of the tensors of `dtype`; `data` has no header."""
     wanted = np.dtype(dtype)
     extents = sorted((f.begin, f.end) for f in fields.values() if f.dtype == wanted and f.end > f.begin)
     merged: list[list[int]] = []

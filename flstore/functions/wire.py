@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 
 from flstore.errors import BY_NAME, FLStoreError, InvalidParameterError, RequestError
-from flstore.tensors import BY_NAME
+from flstore.tensors import BY_NAME as DTYPES
 from flstore.types import Key, Kind
 
 _ARRAY = 1
@@ -62,7 +62,7 @@ def _ext_hook(code: int, data: bytes) -> Any:
     unpacker = msgpack.Unpacker()
     unpacker.feed(data[:_LONGEST_HEAD])
     dtype, shape = unpacker.unpack()
-    known = BY_NAME[dtype][1] if dtype in BY_NAME else np.dtype(dtype)
+    known = DTYPES[dtype][1] if dtype in DTYPES else np.dtype(dtype)
     return np.frombuffer(data, dtype=known, offset=unpacker.tell()).reshape(shape).copy()
 
 

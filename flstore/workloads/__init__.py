@@ -21,12 +21,16 @@ __all__ = [
 
 ENTRY_POINTS = "flstore.workloads"
 BUILT_IN: dict[str, str] = {
+    "aggregation": "flstore.workloads.aggregation:Aggregation",
     "clustering": "flstore.workloads.clustering:Clustering",
     "cosine_similarity": "flstore.workloads.cosine_similarity:CosineSimilarity",
+    "debugging": "flstore.workloads.debugging:Debugging",
     "hyperparameters": "flstore.workloads.hyperparameters:Hyperparameters",
     "inference": "flstore.workloads.inference:Inference",
     "lineage": "flstore.workloads.lineage:Lineage",
     "malicious_filtering": "flstore.workloads.malicious_filtering:MaliciousFiltering",
+    "scheduling_performance": "flstore.workloads.scheduling_performance:SchedulingPerformance",
+    "scheduling_similarity": "flstore.workloads.scheduling_similarity:SchedulingSimilarity",
 }
 """Import path by name."""
 

@@ -137,9 +137,7 @@ def _pass(updates: Sequence[ClientUpdate], blank: Blank, rule: Rule) -> set[int]
                 out, lines = flat(target), [flat(piece) for piece in pieces]
                 starts = range(0, out.size, _CHUNK)
 
-                def chunk(
-                    at: int, of_chunk: Any = of_chunk, out: NDArray[Any] = out, lines: Rows = lines
-                ) -> set[int]:
+                def chunk(at: int, of_chunk: Any = of_chunk, out: NDArray[Any] = out, lines: Rows = lines) -> set[int]:
                     with np.errstate(all="ignore"):  # here, because it holds for one thread only
                         return of_chunk([line[at : at + _CHUNK] for line in lines], out[at : at + _CHUNK], rule)
 

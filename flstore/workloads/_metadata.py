@@ -1,4 +1,4 @@
-"""What clients said of their own training: which rounds to read it from, and the numbers in it, by any of their names."""
+"""What clients said of their own training: where to read it, and the numbers in it, by any of their names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def number(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """The first of these fields that is a finite number, not below zero; None when there is none."""
     for name in names:
         value = row.get(name)
-        if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf:
             return float(value)
     return None
 

@@ -80,6 +80,11 @@ class Stages:
         check_names(self._what, self._names, tensors)
         return [self._loaded(layer, names, tensors) for layer, names in self.layers]
 
+    def loaded(self, tensors: Mapping[str, NDArray[Any]]) -> Any:
+        """The model as it is, with these weights."""
+        check_names(self._what, self._names, tensors)
+        return self._loaded(self.model, {name: name for name in self._names}, tensors)
+
     def _loaded(self, layer: Any, names: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> Any:
         state = {mine: as_tensor(tensors[name]) for mine, name in names.items()}
         try:

@@ -12,7 +12,6 @@ from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._combine import Rule, combine, middle, weighted
-from flstore.workloads._gram import is_floating
 from flstore.workloads._metadata import EXAMPLES, number
 from flstore.workloads._params import check_choice
 from flstore.workloads._plot import start
@@ -93,19 +92,20 @@ class Aggregation(Workload):
 
     Notes
     -----
-    Sums are taken in float64, and integer tensors (the counters of BatchNorm) are aggregated by the same rule and rounded
+    Sums are taken in float64. Integer tensors (the counters of BatchNorm) are aggregated by the same rule and rounded
     to the nearest. Updates with NaN or infinities are left out, and named. Nothing is stored: ingest the tensors as
     the aggregate of a round if they are to stay.
 
     References
     ----------
     McMahan, Moore, Ramage, Hampson, Agüera y Arcas: Communication-Efficient Learning of Deep Networks from
-    Decentralized Data. AISTATS 2017 (the mean). Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning:
-    Towards Optimal Statistical Rates. ICML 2018 (median and trimmed mean). Khan et al.: FLStore. MLSys 2025, Table 1 (P2).
+    Decentralized Data. AISTATS 2017 (the mean). Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed
+    Learning: Towards Optimal Statistical Rates. ICML 2018 (median and trimmed mean). Khan et al.: FLStore. MLSys 2025,
+    section 3 and Table 1 (P2).
 
     Examples
     --------
-    >>> from flstore.testing import sample_job
+    >>> from flstore.testing.sample_job import sample_job
     >>> job = sample_job()
     >>> scope, median = Scope(job.name, round=2), Aggregation(rule="median")
     >>> result = median.compute(Inputs(scope, {key: job.read(key) for key in median.needs(scope, job)}))

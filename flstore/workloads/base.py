@@ -88,7 +88,8 @@ class Workload(ABC):
     name : str
         The name that requests use.
     policy_class : PolicyClass
-        The class of its access pattern (Table 1); chooses the caching policy.
+        The class of its access pattern (Table 1); chooses the caching policy. Where that depends on a parameter, the
+        class has the usual one, and ``__post_init__`` sets that of the instance (``object.__setattr__``).
     result_type : type
         The dataclass that `compute` returns. Its fields hold plain values (None, bool, int, float, str, lists, dicts
         with string keys, NumPy arrays), because it crosses from a function to its caller without pickle.

@@ -18,6 +18,8 @@ from flstore.workloads._plot import start
 from flstore.workloads._round import OF, round_needs, round_updates
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SchedulingSimilarityResult(Tabular):
@@ -93,7 +95,7 @@ class SchedulingSimilarity(Additive):
 
     Examples
     --------
-    >>> from flstore.testing import sample_job
+    >>> from flstore.testing.sample_job import sample_job
     >>> job = sample_job()
     >>> scope, workload = Scope(job.name, round=2), SchedulingSimilarity(count=2)
     >>> result = workload.compute(Inputs(scope, {key: job.read(key) for key in workload.needs(scope, job)}))
@@ -153,6 +155,8 @@ class SchedulingSimilarity(Additive):
 def greedy(similarity: Matrix, count: int) -> list[int]:
     """Indices that greedily maximise the facility location function of similarities in [-1, 1]; the first of equals.
 
+    Two clients that resemble nobody but each other gain exactly the same, so what counts as equal allows for rounding.
+
     Parameters
     ----------
     similarity : ndarray of float64, shape (n, n)
@@ -164,6 +168,6 @@ def greedy(similarity: Matrix, count: int) -> list[int]:
     for _ in range(count):
         gain = np.maximum(similarity - covered[:, None], 0.0).sum(axis=0)
         gain[chosen] = -1.0
-        chosen.append(int(gain.argmax()))
+        chosen.append(int(np.flatnonzero(gain >= gain.max() - _ROUNDING * len(similarity))[0]))
         covered = np.maximum(covered, similarity[:, chosen[-1]])
     return chosen
