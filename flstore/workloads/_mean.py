@@ -44,7 +44,7 @@ def weighted_mean(updates: Sequence[ClientUpdate], weights: Sequence[float]) -> 
 def _mean(tensors: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[Any]:
     if not is_floating(tensors[0].dtype.name):
         total = sum(tensor.astype(np.float64) * weight for tensor, weight in zip(tensors, weights, strict=True))
-        return np.rint(total).astype(tensors[0].dtype)
+        return np.asarray(np.rint(total), tensors[0].dtype)  # arithmetic makes scalars of 0-d arrays
     torch = torch_module()
     wide = [as_tensor(t if t.dtype.kind in "fc" and t.dtype.itemsize >= 4 else t.astype(np.float32)) for t in tensors]
     mean = wide[0] * weights[0]

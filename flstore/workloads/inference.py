@@ -124,12 +124,10 @@ class Inference(Staged):
     ``store.request("inference", round=7, model="mytask.net:build", data="mytask.data:test").value.accuracy``
 
     >>> from flstore.testing.sample_job import sample_job
-    >>> job = sample_job()
-    >>> ask = Inference("flstore.testing.sample_net:build", "flstore.testing.sample_net:data")
-    >>> scope = Scope(job.name, round=3)
-    >>> result = ask.compute(Inputs(scope, {key: job.read(key) for key in ask.needs(scope, job)}))
-    >>> result.outputs.shape, result.worst_class
-    ((60, 4), 1)
+    >>> ask = Inference("flstore.testing.sample_task:model", "flstore.testing.sample_task:data")
+    >>> result = sample_job().ask(ask, round=3)
+    >>> result.outputs.shape, result.class_examples.tolist()
+    ((40, 4), [14, 12, 6, 8])
     """
 
     name: ClassVar[str] = "inference"

@@ -235,6 +235,7 @@ def test_weighted_mean_against_numpy(random):
     for name in made[0]:
         expected = sum(s * arrays[name].astype("f8") for s, arrays in zip(shares, made, strict=True))
         np.testing.assert_allclose(np.asarray(found[name], "f8"), expected, rtol=1e-6, atol=1e-7)
+        assert isinstance(found[name], np.ndarray)
     assert (found["w"].dtype, found["wide"].dtype, found["half"].dtype, found["s"].dtype) == ("f4", "f8", "f4", "i8")
 
 
