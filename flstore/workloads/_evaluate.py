@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.errors import FLStoreError, InvalidParameterError
+from flstore.errors import InvalidParameterError
 from flstore.workloads._data import load, version
-from flstore.workloads._imports import call_path, function_at
-from flstore.workloads._scores import METRICS, accuracy, check_metric, check_task, cross_entropy
+from flstore.workloads._imports import call_path
+from flstore.workloads._scores import check_task, judge
 from flstore.workloads._small_images import SmallImages
 from flstore.workloads._stages import as_tensor, check_module, check_names, torch_module
 
@@ -67,12 +67,15 @@ class Evaluator:
         Examples; floating-point ones in the dtype of the model.
     y : ndarray, shape (n, ...), or None
         Labels.
+    what : str
+        Model and data in words, for messages.
     """
 
     def __init__(self, workload: str, model: str, data: str) -> None:
         check_task(workload, model, data)
         self._torch = torch_module()
-        self._what = f"the model {model}()"  # without the workload: others will use it too
+        self._model = f"the model {model}()"  # without the workload: others will use it too
+        self.what = f"{self._model} with the data {data}"
         self._data, self._alone = data, threading.RLock()
         self.x, self.y = load(workload, data)
         with self._torch.random.fork_rng(devices=[]):  # initial weights are drawn; the caller's numbers stay his own
@@ -117,12 +120,12 @@ class Evaluator:
             outputs = self._module(x)
         except Exception as error:
             raise InvalidParameterError(
-                f"{self._what} cannot take the data of {self._data}, shape {list(x.shape)} of {x.dtype}: "
+                f"{self._model} cannot take the data of {self._data}, shape {list(x.shape)} of {x.dtype}: "
                 f"{type(error).__name__}: {error}"
             ) from error
         if not isinstance(outputs, self._torch.Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
             given = list(outputs.shape) if isinstance(outputs, self._torch.Tensor) else type(outputs).__name__
-            raise InvalidParameterError(f"{self._what} gives {given} for {len(x)} examples, not one row for each")
+            raise InvalidParameterError(f"{self._model} gives {given} for {len(x)} examples, not one row for each")
         values: NDArray[Any] = (outputs.float() if outputs.dtype is self._torch.bfloat16 else outputs).numpy()
         return values
 
@@ -159,11 +162,13 @@ class Evaluator:
             yield self._module
 
     def _load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        check_names(self._what, self._names, tensors)
+        key = getattr(tensors, "key", None)
+        what = self._model if key is None else f"{self._model}, for the {key},"
+        check_names(what, self._names, tensors)
         try:
             self._module.load_state_dict({name: as_tensor(_known(array)) for name, array in tensors.items()})
         except (RuntimeError, TypeError) as error:
-            raise InvalidParameterError(f"{self._what} does not fit what is stored: {error}") from error
+            raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
         self._small.prepare()
 
     def outputs(self, tensors: Mapping[str, NDArray[Any]], batch_size: int | None = None) -> NDArray[Any]:
@@ -196,38 +201,7 @@ class Evaluator:
         InvalidParameterError
             The metric is unknown, or cannot judge these outputs by these labels.
         """
-        return self.judge(self.outputs(tensors), metric)
-
-    def judge(self, outputs: NDArray[Any], metric: str) -> float:
-        """The same of outputs that are at hand."""
-        check_metric(self._what, metric)
-        if metric in METRICS:
-            labels = self.labels(outputs, metric)
-            return accuracy(outputs, labels) if metric == "accuracy" else -cross_entropy(outputs, labels)
-        judge = function_at(self._what, "metric", metric)
-        try:
-            return float(judge(outputs, self.y))
-        except FLStoreError:
-            raise
-        except Exception as error:
-            raise InvalidParameterError(
-                f"{metric}() raised {type(error).__name__} for outputs of shape {list(outputs.shape)}: {error}"
-            ) from error
-
-    def labels(self, outputs: NDArray[Any], metric: str = "accuracy") -> NDArray[np.int64]:
-        """The labels as class numbers; raises InvalidParameterError unless outputs and labels are of classes."""
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
-            why = f"outputs of shape {list(outputs.shape)}, not one number for each of at least two classes"
-        elif self.y is None or self.y.ndim != 1 or self.y.dtype.kind not in "iub":
-            why = "no labels" if self.y is None else f"labels of shape {list(self.y.shape)} and dtype {self.y.dtype}"
-        elif self.y.min() < 0 or self.y.max() >= outputs.shape[1]:
-            why = f"labels from {self.y.min()} to {self.y.max()} for {outputs.shape[1]} classes"
-        else:
-            return self.y.astype(np.int64)
-        raise InvalidParameterError(
-            f"{self._what} with the data {self._data} has {why}: metric={metric!r} needs integer labels of classes; "
-            f"metric='package.module:function' can be any function of (outputs, y)"
-        )
+        return judge(self.what, self.outputs(tensors), self.y, metric)
 
 
 def _close(found: NDArray[Any] | None, expected: NDArray[Any]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.errors import InvalidParameterError
+from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.workloads._data import check_data
-from flstore.workloads._imports import check_path
+from flstore.workloads._imports import check_path, function_at
 
 METRICS = ("accuracy", "loss")
 HOW_TO_SET_A_TASK = (
@@ -56,3 +56,51 @@ def cross_entropy(outputs: NDArray[Any], y: NDArray[np.int64]) -> float:
     with np.errstate(invalid="ignore"):
         shifted = wide - wide.max(axis=1, keepdims=True)
         return float((np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]).mean())
+
+
+def judge(what: str, outputs: NDArray[Any], y: NDArray[Any] | None, metric: str) -> float:
+    """How good outputs are, higher is better.
+
+    Parameters
+    ----------
+    what : str
+        What gave them, for messages.
+    outputs, y : ndarray, shape (n, ...)
+        What a model gave, and what is true.
+    metric : str
+        "accuracy"; "loss", the mean cross entropy with its sign turned; or the import path of a function.
+
+    Raises
+    ------
+    InvalidParameterError
+        The metric is unknown, or cannot judge these outputs by these labels.
+    """
+    check_metric(what, metric)
+    if metric in METRICS:
+        y = labels(what, outputs, y, metric)
+        return accuracy(outputs, y) if metric == "accuracy" else -cross_entropy(outputs, y)
+    function = function_at(what, "metric", metric)
+    try:
+        return float(function(outputs, y))
+    except FLStoreError:
+        raise
+    except Exception as error:
+        raise InvalidParameterError(
+            f"{metric}() raised {type(error).__name__} for outputs of shape {list(outputs.shape)}: {error}"
+        ) from error
+
+
+def labels(what: str, outputs: NDArray[Any], y: NDArray[Any] | None, metric: str = "accuracy") -> NDArray[np.int64]:
+    """Labels as class numbers; raises InvalidParameterError unless outputs and labels are of classes."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        why = f"outputs of shape {list(outputs.shape)}, not one number for each of at least two classes"
+    elif y is None or y.ndim != 1 or y.dtype.kind not in "iub":
+        why = "no labels" if y is None else f"labels of shape {list(y.shape)} and dtype {y.dtype}"
+    elif y.min() < 0 or y.max() >= outputs.shape[1]:
+        why = f"labels from {y.min()} to {y.max()} for {outputs.shape[1]} classes"
+    else:
+        return y.astype(np.int64)
+    raise InvalidParameterError(
+        f"{what} has {why}: metric={metric!r} needs integer labels of classes; metric='package.module:function' can be "
+        f"any function of (outputs, y)"
+    )

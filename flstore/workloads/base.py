@@ -115,6 +115,11 @@ class Additive(Workload):
     of its range, and the partial results, not the updates, cross the network.
     """
 
+    @property
+    def in_ranges(self) -> bool:
+        """Whether ranges will do; a workload may need whole updates with some of its parameters."""
+        return True
+
     @abstractmethod
     def partial(self, inputs: Inputs) -> dict[str, Any]:
         """Plain values that stand for the updates in `inputs`, which may be whole or one range of every tensor.
