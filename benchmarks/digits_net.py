@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def build() -> Any:
-    """The network: 3 x 32 x 32 in, ten classes out, 20,522 parameters. Torch's global random state draws its weights."""
+    """The network: 3 x 32 x 32 in, ten classes out, 19,742 parameters. Torch's own random state draws its weights."""
     from torch import nn
 
     return nn.Sequential(

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from flstore.workloads._stages import torch_module
 
 Bits = NDArray[np.bool_]
+Counts = NDArray[np.int64]
 
 
-def activations(module: Any, x: Any, threshold: float) -> tuple[Bits, bool]:
+def activations(module: Any, x: Any, threshold: float, layers: int | None = None) -> tuple[Bits, bool]:
     """The neurons whose output is above a threshold, input by input, and whether what the model gave is finite.
 
     A neuron is an element of the output of a layer with weights that has no layers of its own. The sign of what goes
@@ -26,6 +27,8 @@ def activations(module: Any, x: Any, threshold: float) -> tuple[Bits, bool]:
         In evaluation mode.
     x : torch.Tensor, shape (inputs, ...)
     threshold : float
+    layers : int, optional
+        Look at the first so many only.
 
     Returns
     -------
@@ -62,11 +65,11 @@ def _hooked(module: Any, look: Any) -> Iterator[None]:
             hook.remove()
 
 
-def common_without(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many neurons all others activate together, when one client is left out: for each client and each input.
+def common(bits: NDArray[np.bool_]) -> tuple[Counts, Counts]:
+    """How many neurons all clients activate together, for each input, and how many more without each of them.
 
-    The set of a neuron's clients without client i is all of them exactly when the neuron is active in everybody, or in
-    everybody but i. So two counts are enough, and no set is intersected.
+    All but client i activate a neuron exactly when everybody does, or everybody but i. So one count for each neuron is
+    enough, and no set is intersected.
 
     Parameters
     ----------
@@ -74,11 +77,9 @@ def common_without(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
 
     Returns
     -------
-    ndarray of int64, shape (clients, inputs)
+    (ndarray of int64, shape (inputs,); ndarray of int64, shape (clients, inputs))
     """
-    clients = len(bits)
     active = bits.sum(axis=0, dtype=np.int32)
-    everybody = (active == clients).sum(axis=1)
-    but_one = active == clients - 1
-    found: NDArray[np.int64] = np.array([everybody + (but_one & ~own).sum(axis=1) for own in bits], dtype=np.int64)
-    return found
+    but_one = active == len(bits) - 1
+    more: Counts = np.array([(but_one & ~own).sum(axis=1) for own in bits], dtype=np.int64)
+    return (active == len(bits)).sum(axis=1), more

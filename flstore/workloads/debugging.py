@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from flstore.codec import ClientUpdate
 from flstore.display.table import Tabular
 from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads._activations import Bits, activations, common_without
+from flstore.workloads._activations import Bits, Counts, activations, common
 from flstore.workloads._evaluate import evaluator
 from flstore.workloads._imports import check_path
 from flstore.workloads._params import check_integer
@@ -25,6 +26,8 @@ from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_r
 
 FEWEST_TO_JUDGE = 3
 """Of two models that disagree, nobody can say which one is wrong."""
+_TWENTIETH = 0.05
+"""Of the median, the least spread between clients: where nearly all agree exactly, a few neurons are no outlier."""
 Loader = Callable[[ClientUpdate], AbstractContextManager[Any]]
 
 
@@ -83,19 +86,19 @@ class DebuggingResult(Tabular):
 class Debugging(Workload):
     """Find faulty clients of a round by differential testing of their models (class P2), as FedDebug does.
 
-    Random inputs go through the model of every client. For each input, the client is blamed without whom the others
-    activate the most neurons together; who is blamed by more than half of the inputs is faulty. It needs no labels, and
-    of the data its shape and scale only.
+    Random inputs go through the model of every client. An input blames the client without whom the others activate the
+    most neurons together, if that stands out; who is blamed by more than half of the inputs is faulty. It needs no
+    labels, and of the data its shape only.
 
     Parameters
     ----------
     model : str
         Import path of the model's factory (``store.task``).
     data : str, optional
-        Of the task: inputs are normal with mean and standard deviation of its examples, or uniform between the smallest
-        and the largest of integers.
+        Of the task: inputs have its shape and dtype. They are standard normal, and integers uniform between the
+        smallest and the largest of the data.
     shape : sequence of int, optional
-        Of one input, in place of `data`; inputs are standard normal.
+        Of one input, in place of `data`.
     inputs : int
         How many to generate.
     faulty : int
@@ -103,6 +106,12 @@ class Debugging(Workload):
         among them.
     threshold : float
         Above it a neuron is active.
+    outlier : float
+        How far from the other clients one must be for an input to blame it, in units of 1.4826 MAD; 3.5 is Iglewicz and
+        Hoaglin's. With 0 each input blames somebody, as in FedDebug, also where nobody is faulty.
+    layers : int, optional
+        Look at the first so many layers with weights only; default all, as FedDebug. Where clients have different
+        labels, the last layers of honest models differ most, and hide who is faulty.
     seed : int
         Of the inputs.
 
@@ -110,7 +119,7 @@ class Debugging(Workload):
     -----
     The paper has debugging under P3 in Table 1, under P2 in section 4.4; it reads all updates of one round. A neuron is
     an element of the output of a layer with weights. FedDebug counts intersections of sets for each client left out;
-    here two counts for each neuron say the same. Among fewer than three clients nobody is blamed.
+    here one count for each neuron says the same. Among fewer than three clients nobody is blamed.
 
     References
     ----------
@@ -135,13 +144,20 @@ class Debugging(Workload):
     inputs: int = 10
     faulty: int = 1
     threshold: float = 0.0
+    outlier: float = 3.5
+    layers: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name, value, least in (("inputs", self.inputs, 1), ("faulty", self.faulty, 1), ("seed", self.seed, 0)):
             check_integer(self.name, name, value, least)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
-            raise InvalidParameterError(f"{self.name}: threshold is a number, not {self.threshold!r}")
+        if self.layers is not None:
+            check_integer(self.name, "layers", self.layers, 1)
+        for name, number in (("threshold", self.threshold), ("outlier", self.outlier)):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                raise InvalidParameterError(f"{self.name}: {name} is a finite number, not {number!r}")
+        if self.outlier < 0:
+            raise InvalidParameterError(f"{self.name}: outlier={self.outlier} is out of range; it must be at least 0")
         if self.shape is None:
             check_task(self.name, self.model, self.data)
             return
@@ -173,9 +189,9 @@ class Debugging(Workload):
         for _ in range(max(1, self.faulty - len(found))):
             if len(left) < FEWEST_TO_JUDGE or len(found) >= self.faulty:
                 break
-            common = common_without(bits[left])
-            votes[left] = blames(common)
-            agreement[left] = common.mean(axis=1) / max(1, bits.shape[2])
+            together, more = common(bits[left])
+            votes[left] = blames(more, self.outlier)
+            agreement[left] = (together + more).mean(axis=1) / max(1, bits.shape[2])
             odd = max(left, key=lambda i: (votes[i], agreement[i]))
             if 2 * votes[odd] <= self.inputs:
                 break
@@ -198,7 +214,7 @@ class Debugging(Workload):
         for update in updates:
             with loaded(update) as module:
                 try:
-                    bits, good = activations(module, as_tensor(x), self.threshold)
+                    bits, good = activations(module, as_tensor(x), self.threshold, self.layers)
                 except FLStoreError:
                     raise
                 except Exception as error:
@@ -232,17 +248,22 @@ class Debugging(Workload):
         if kind in "iub":
             low, high = int(judge.x.min()), int(judge.x.max())
             return judge.loaded, random.integers(low, high, shape, endpoint=True).astype(judge.x.dtype)
-        x = random.normal(judge.x.mean(dtype=np.float64), judge.x.std(dtype=np.float64), shape)
-        return judge.loaded, x.astype(judge.x.dtype)
+        return judge.loaded, random.standard_normal(shape, dtype=np.float32).astype(judge.x.dtype)
 
 
-def blames(common: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many inputs blame each client: those for which the others agree most without it. Ties blame nobody.
+def blames(more: Counts, outlier: float) -> Counts:
+    """How many inputs blame each client: those for which the others agree most without it, by far. Ties blame nobody.
 
     Parameters
     ----------
-    common : ndarray of int64, shape (clients, inputs)
+    more : ndarray of int64, shape (clients, inputs)
+        How many more neurons the others activate together.
+    outlier : float
+        In units of 1.4826 MAD over the clients.
     """
-    best = common == common.max(axis=0)
-    votes: NDArray[np.int64] = (best & (best.sum(axis=0) == 1)).sum(axis=1)
+    best = more == more.max(axis=0)
+    middle = np.median(more, axis=0)
+    scale = 1.4826 * np.median(np.abs(more - middle), axis=0)
+    far = more - middle > outlier * np.maximum(scale, _TWENTIETH * np.maximum(middle, 1.0))
+    votes: Counts = (best & far & (best.sum(axis=0) == 1)).sum(axis=1)
     return votes

@@ -8,7 +8,7 @@ from flstore.errors import InvalidParameterError
 from flstore.testing.sample_job import SampleJob
 from flstore.testing.workloads import check_workload
 from flstore.workloads import Scope, make
-from flstore.workloads._activations import activations, common_without
+from flstore.workloads._activations import activations, common
 from flstore.workloads.debugging import Debugging, blames
 from tests.workloads import tiny
 
@@ -45,12 +45,14 @@ def test_counts_equal_intersections_of_sets(seed, clients):
         active = [set(np.flatnonzero(client[row])) for client in bits]
         for out in range(clients):
             expected[out, row] = len(set.intersection(*(s for i, s in enumerate(active) if i != out)))
-    np.testing.assert_array_equal(common_without(bits), expected)
+    everybody, more = common(bits)
+    np.testing.assert_array_equal(everybody + more, expected)
 
 
 def test_each_input_blames_one_client_or_nobody():
-    common = np.array([[5, 1, 3], [4, 1, 7], [4, 0, 2]])
-    assert blames(common).tolist() == [1, 1, 0]
+    more = np.array([[5, 1, 3, 60], [4, 1, 7, 1], [3, 0, 2, 2], [4, 1, 2, 3]])
+    assert blames(more, 0).tolist() == [2, 1, 0, 0]
+    assert blames(more, 3.5).tolist() == [1, 1, 0, 0]
 
 
 def test_neurons_are_the_outputs_of_layers_with_weights():
@@ -64,6 +66,7 @@ def test_neurons_are_the_outputs_of_layers_with_weights():
         expected = [convolved, normed, hidden, model.head(torch.tanh(hidden))]
     np.testing.assert_array_equal(bits, np.concatenate([t.flatten(1).numpy() > 0.1 for t in expected], axis=1))
     assert finite
+    assert activations(model, x, 0.1, layers=2)[0].shape == (6, 2 * 5 * 16)
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -93,7 +96,7 @@ def found_by_hand(states, x):
 
 def test_votes_equal_those_counted_by_hand(job, honest):
     job.add(1, honest)
-    result = job.ask(make("debugging", model=MODEL, shape=tiny.SHAPE, inputs=20, seed=3), round=1)
+    result = job.ask(make("debugging", model=MODEL, shape=tiny.SHAPE, inputs=20, seed=3, outlier=0), round=1)
     x = np.random.default_rng(3).standard_normal((20, *tiny.SHAPE), dtype=np.float32)
     assert dict(zip(result.clients, result.votes.tolist(), strict=True)) == found_by_hand(honest, x)
     assert (result.inputs, result.neurons) == (20, 2 * 5 * 16 + 24 + 4)
@@ -155,7 +158,9 @@ def test_inputs_repeat_with_their_seed(job, honest):
         ({"model": MODEL, "shape": (0, 6)}, "shape is that of one input"),
         ({"model": MODEL, "data": DATA, "inputs": 0}, "inputs=0 is out of range"),
         ({"model": MODEL, "data": DATA, "faulty": 0}, "faulty=0 is out of range"),
-        ({"model": MODEL, "data": DATA, "threshold": "high"}, "threshold is a number"),
+        ({"model": MODEL, "data": DATA, "threshold": "high"}, "threshold is a finite number"),
+        ({"model": MODEL, "data": DATA, "outlier": -1}, "outlier=-1 is out of range"),
+        ({"model": MODEL, "data": DATA, "layers": 0}, "layers=0 is out of range"),
     ],
 )
 def test_bad_parameters(params, message):
