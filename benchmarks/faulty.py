@@ -27,7 +27,13 @@ FINDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "debugging": ("debugging", TASK),
     "debugging, one layer": ("debugging", {**TASK, "layers": 1}),
 }
-"""With the parameters of each; goals are for the defaults."""
+"""With the parameters of each."""
+ASKED = {
+    "even": ("filtering", "debugging", "debugging, one layer"),
+    "uneven": ("filtering", "debugging, one layer"),
+}
+"""Who must find what must be found. On uneven labels the last layers of honest models differ most, so that all neurons
+together say less than those of the first layer."""
 
 
 def run(quick: bool = False) -> list[Row]:
@@ -50,8 +56,9 @@ def _of_split(split: str, alpha: float, seeds: int) -> list[Row]:
     rows = []
     for name in FINDERS:
         for fault in planted.FAULTS[1:]:
-            wrong = blamed[name, fault] / seeds
-            rows.append(_recall(f"faulty {split}, {fault}: {name}", found[name, fault] / seeds, wrong, seeds))
+            recall, wrong = found[name, fault] / seeds, blamed[name, fault] / seeds
+            must = name in ASKED[split] and fault in MUST_FIND
+            rows.append(_recall(f"faulty {split}, {fault}: {name}", recall, wrong, must, seeds))
         rate = 100 * blamed[name, "none"] / (seeds * CLIENTS)
         note = f"of {CLIENTS} honest clients in {seeds} rounds each"
         rows.append(Row(f"faulty {split}, clean: {name} blames", rate, "%", note=note, repetitions=seeds))
@@ -75,8 +82,7 @@ def _guilty(workload: Workload, job: SampleJob) -> set[str]:
     return set(result.flagged if workload.name == "malicious_filtering" else result.faulty)
 
 
-def _recall(name: str, recall: float, wrong: float, seeds: int) -> Row:
-    must = any(fault in name for fault in MUST_FIND) and name.endswith((": filtering", ": debugging"))
+def _recall(name: str, recall: float, wrong: float, must: bool, seeds: int) -> Row:
     return Row(
         name, recall, "of rounds", goal=f"at least {GOAL}" if must else "", met=recall >= GOAL if must else None,
         note=f"one faulty client of {CLIENTS}; {wrong:.2g} honest ones blamed a round", repetitions=seeds,

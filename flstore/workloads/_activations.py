@@ -38,12 +38,10 @@ def activations(module: Any, x: Any, threshold: float, layers: int | None = None
     seen: list[Any] = []
 
     def look(layer: Any, given: Any, result: Any) -> None:
-        if (
-            isinstance(result, torch.Tensor)
-            and result.is_floating_point()
-            and result.ndim
-            and len(result) % len(x) == 0
-        ):
+        if layers is not None and len(seen) >= layers:
+            return
+        tensor = isinstance(result, torch.Tensor) and result.ndim > 0 and result.is_floating_point()
+        if tensor and len(result) % len(x) == 0:
             # Windows of attention are more rows than inputs, those of one input beside each other.
             seen.append((result > threshold).reshape(len(x), -1))
 
