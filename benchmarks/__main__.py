@@ -14,7 +14,7 @@ from benchmarks.rows import Row
 
 NAMES = (
     "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover",
-    "big", "cost",
+    "big", "cost", "faulty",
 )  # fmt: skip
 LATEST = Path(__file__).with_name("latest.json")
 

@@ -22,7 +22,7 @@ import xxhash
 from numpy.typing import DTypeLike, NDArray
 
 from flstore.errors import CorruptObjectError
-from flstore.tensor_layout import DIGITS, FORMAT, PREFIX, Field, Layout, header, place
+from flstore.tensor_layout import DIGITS, FORMAT, PREFIX, Field, Layout, header, place, runs
 from flstore.tensors import ALIGNMENT as ALIGNMENT
 from flstore.tensors import DTYPES, Bytes, as_bytes
 from flstore.tensors import Buffer as Buffer
@@ -119,15 +119,7 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         list of ndarray, each 1-D
             Empty when no tensor has this dtype.
         """
-        wanted = np.dtype(dtype)
-        extents = sorted((f.begin, f.end) for f in self._fields.values() if f.dtype == wanted and f.end > f.begin)
-        merged: list[list[int]] = []
-        for begin, end in extents:
-            if merged and merged[-1][1] == begin:
-                merged[-1][1] = end
-            else:
-                merged.append([begin, end])
-        return [self._data[begin:end].view(wanted) for begin, end in merged]
+        return runs(self._data, self._fields, dtype)
 
     def __repr__(self) -> str:
         count = f"{len(self)} tensor{'s' * (len(self) != 1)}"
@@ -182,6 +174,14 @@ class Blank:
         self._buffer = aligned_empty(len(head) + size)
         self._buffer[: len(head)] = np.frombuffer(head, np.uint8)
         self.data = self._buffer[len(head) :]
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Views of the values by name, in the order of the tensors given."""
+        return {n: self.data[f.begin : f.end].view(f.dtype).reshape(f.shape) for n, f in self.fields.items()}
+
+    def runs(self, dtype: DTypeLike) -> list[NDArray[Any]]:
+        """Flat views as those of :meth:`ClientUpdate.runs`: the same values lie at the same places."""
+        return runs(self.data, self.fields, dtype)
 
     def seal(self) -> memoryview:
         """Note the checksum; the whole object, read-only."""

@@ -83,7 +83,7 @@ class InParts:
         """How to answer part by part; None where the request needs whole objects, or nothing it reads is in parts."""
         if not self._state.striped or not isinstance(question.workload, Additive | Staged):
             return None
-        if any(key.kind is Kind.METADATA for key in question.keys):
+        if any(key.kind is Kind.METADATA for key in question.keys) or not _in_parts(question):
             return None
         step, cut = ("partial", Cut.RANGES) if isinstance(question.workload, Additive) else ("stage", Cut.TENSORS)
         with self._catalogue.lock:
@@ -100,6 +100,8 @@ class InParts:
     def spread(self, question: Question) -> Plan | None:
         """How to answer where no function has room for what it would have to fetch: each a share, as it has room."""
         if not isinstance(question.workload, Additive) or any(key.kind is Kind.METADATA for key in question.keys):
+            return None
+        if not _in_parts(question):
             return None
         with self._catalogue.lock:
             functions = tuple(f for f, s in self._state.functions.items() if not s.leaving and self._answers(f))
@@ -240,6 +242,10 @@ class InParts:
 
     def _address(self, number: int) -> str | None:
         return self._pool.functions[number].address if self._answers(number) else None
+
+
+def _in_parts(question: Question) -> bool:
+    return not isinstance(question.workload, Additive) or question.workload.in_ranges
 
 
 def send_buffer(buffer: Any) -> Any:

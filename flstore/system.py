@@ -9,6 +9,7 @@ runs; so everything else is here, once.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 import warnings
@@ -32,6 +33,7 @@ from flstore.persistence import ObjectStore, Removed, Writer
 from flstore.persistence.layout import encode_id
 from flstore.persistence.values import take
 from flstore.results import Question, Receipt, Result
+from flstore.task import Task
 from flstore.types import Deleted, Drop, Ingested, Key, Kind
 from flstore.workloads.base import Scope, Workload
 
@@ -92,6 +94,7 @@ class System(ABC):
         self._ingest_lock = threading.RLock()
         self._intake = Intake(write_buffer)
         self._feeders: list[Any] = []
+        self._task: Task | None = None
         self._signatures: dict[int, Any] = {}
         self._rows: dict[int, dict[str, Any]] = {}
         self._deletions = Deletions(
@@ -443,6 +446,45 @@ class System(ABC):
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
+    def task(self, model: str | None = None, data: str | None = None, metric: str | None = None) -> Task | None:
+        """Say how weights become a model that can be judged, for all requests to come; without arguments, what is set.
+
+        A workload that is asked for by its name and has parameters of these names takes them from here, unless they
+        are given with the request. What is not given stays as it was. Each store (and each reader) has its own.
+
+        Parameters
+        ----------
+        model : str, optional
+            Import path, "package.module:factory", of a function that returns a ``torch.nn.Module``.
+        data : str, optional
+            Import path of a function that returns (x, y), or the path or URL of an .npz or .safetensors file with
+            these arrays.
+        metric : str, optional
+            "accuracy" (default), "loss", or the import path of a function that takes (outputs, y) and returns a number,
+            higher is better.
+
+        Returns
+        -------
+        Task or None
+            What is set now. Cache functions import and read it when they need it: they must have it on their Python
+            path.
+
+        Raises
+        ------
+        InvalidParameterError
+            Model or data is missing, or one of them is no import path and no file.
+
+        Examples
+        --------
+        >>> store.task(model="mytask.net:build", data="mytask.data:held_out")  # doctest: +SKIP
+        >>> store.request("incentives", round=3).value  # doctest: +SKIP
+        """
+        given = {"model": model, "data": data, "metric": metric}
+        if new := {name: value for name, value in given.items() if value is not None}:
+            before = dataclasses.asdict(self._task) if self._task is not None else {"model": None, "data": None}
+            self._task = Task(**{**before, **new})
+        return self._task
+
     def submit(
         self,
         workload: str | Workload,
@@ -511,6 +553,9 @@ class System(ABC):
 
     def _workload(self, workload: str | Workload, params: Mapping[str, Any]) -> Workload:
         self._check_open()
+        if isinstance(workload, str) and self._task is not None:
+            fields = {f.name for f in dataclasses.fields(workloads.get(workload)) if f.init}  # type: ignore[arg-type]
+            params = self._task.fill(fields, params)
         chosen = workloads.make(workload, **params) if isinstance(workload, str) else workload
         if not isinstance(chosen, Workload):
             raise InvalidParameterError(f"{workload!r} is neither the name of a workload nor a Workload instance")

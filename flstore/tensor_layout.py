@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from flstore.errors import InvalidUpdateError
-from flstore.tensors import ALIGNMENT, BY_NAME, DTYPES, aligned_empty, as_arrays
+from flstore.tensors import ALIGNMENT, BY_NAME, DTYPES, Bytes, aligned_empty, as_arrays
 from flstore.types import Key, Kind
 
 FORMAT = "flstore-1"
@@ -98,6 +98,19 @@ def place(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[dict[str,
     shared by all updates of an architecture, and not to be changed.
     """
     return _place(tuple((name, *described) for name, described in tensors.items()))
+
+
+def runs(data: Bytes, fields: Mapping[str, Field], dtype: DTypeLike) -> list[NDArray[Any]]:
+    """Flat views, at most two, that together hold every value of the tensors of `dtype`; `data` has no header."""
+    wanted = np.dtype(dtype)
+    extents = sorted((f.begin, f.end) for f in fields.values() if f.dtype == wanted and f.end > f.begin)
+    merged: list[list[int]] = []
+    for begin, end in extents:
+        if merged and merged[-1][1] == begin:
+            merged[-1][1] = end
+        else:
+            merged.append([begin, end])
+    return [data[begin:end].view(wanted) for begin, end in merged]
 
 
 @functools.lru_cache(maxsize=32)

@@ -13,10 +13,12 @@ import msgpack
 import numpy as np
 
 from flstore.errors import BY_NAME, FLStoreError, InvalidParameterError, RequestError
+from flstore.tensors import BY_NAME as DTYPES
 from flstore.types import Key, Kind
 from flstore.workloads.base import Scope
 
 _ARRAY = 1
+_LONGEST_HEAD = 1024  # dtype and shape of an array of the most dimensions that NumPy has
 
 
 def pack(value: Any) -> bytes:
@@ -43,7 +45,9 @@ def _default(value: Any) -> Any:
             return value.tolist()
         if value.dtype.kind in "US":
             return value.tolist()
-        head = msgpack.packb([value.dtype.str, list(value.shape)])
+        # To NumPy's own notation, bfloat16 and float8 are bytes without a name.
+        dtype = value.dtype.name if value.dtype.kind == "V" else value.dtype.str
+        head = msgpack.packb([dtype, list(value.shape)])
         return msgpack.ExtType(_ARRAY, head + np.ascontiguousarray(value).tobytes())
     if isinstance(value, set | frozenset):
         return sorted(value)
@@ -57,9 +61,10 @@ def _ext_hook(code: int, data: bytes) -> Any:
     if code != _ARRAY:
         return msgpack.ExtType(code, data)
     unpacker = msgpack.Unpacker()
-    unpacker.feed(data)
+    unpacker.feed(data[:_LONGEST_HEAD])
     dtype, shape = unpacker.unpack()
-    return np.frombuffer(data, dtype=np.dtype(dtype), offset=unpacker.tell()).reshape(shape).copy()
+    known = DTYPES[dtype][1] if dtype in DTYPES else np.dtype(dtype)
+    return np.frombuffer(data, dtype=known, offset=unpacker.tell()).reshape(shape).copy()
 
 
 def pack_result(result: Any) -> bytes:

@@ -12,6 +12,7 @@ from flstore.errors import UpdateNotFoundError
 from flstore.functions import wire
 from flstore.tensors import aligned_copy
 from flstore.types import Key, Kind
+from flstore.workloads.base import Inputs, Scope, Workload
 
 Tensors = Mapping[str, Any]
 T = TypeVar("T", int, str)
@@ -62,6 +63,11 @@ class SampleJob:
         if key.kind is Kind.METADATA:
             return wire.unpack(self.buffers[key])
         return decode(aligned_copy(self.buffers[key]), key=key)
+
+    def ask(self, workload: Workload, **about: Any) -> Any:
+        """What a request about a round, a client or some rounds is answered."""
+        scope = Scope(self.name, **about)
+        return workload.compute(Inputs(scope, {key: self.read(key) for key in workload.needs(scope, self)}))
 
     def rounds(self) -> list[int]:
         """All rounds with client updates, ascending."""

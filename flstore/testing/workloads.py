@@ -94,8 +94,9 @@ def _check_class(workload: Workload) -> None:
         raise AssertionError(str(error)) from error
     if not isinstance(cls.name, str) or not cls.name:
         _fail(f"{cls.__name__}.name must be a string that is not empty, not {cls.name!r}")
-    if not isinstance(cls.policy_class, PolicyClass):
-        _fail(f"{cls.__name__}.policy_class must be a flstore.types.PolicyClass, not {cls.policy_class!r}")
+    for what, found in ((cls.__name__, cls.policy_class), (str(workload), workload.policy_class)):
+        if not isinstance(found, PolicyClass):
+            _fail(f"{what}.policy_class must be a flstore.types.PolicyClass, not {found!r}")
     if not (isinstance(cls.result_type, type) and dataclasses.is_dataclass(cls.result_type)):
         _fail(f"{cls.__name__}.result_type must be a dataclass, not {cls.result_type!r}")
 
@@ -110,6 +111,11 @@ def _check_parameters(workload: Workload, other: Workload) -> None:
         raise AssertionError(f"the parameters of {workload} do not travel to a cache function: {error}") from error
     if arrived != workload:
         _fail(f"the parameters of {workload} arrive at a cache function as those of {arrived}")
+    if not workload.policy_class is other.policy_class is arrived.policy_class:
+        _fail(
+            f"the parameters of {workload} must decide its policy_class: it is {workload.policy_class}, and of an "
+            f"equal one {other.policy_class} or {arrived.policy_class}"
+        )
 
 
 def _check_answers(workload: Workload, job: SampleJob, scope: Scope) -> None:
@@ -121,7 +127,7 @@ def _check_answers(workload: Workload, job: SampleJob, scope: Scope) -> None:
         _fail(f"{workload} gave another answer when it was asked again about {scope}")
     if first != _answer(workload, job, scope, keys[::-1]):
         _fail(f"the answer of {workload} about {scope} depends on the order in which its inputs arrived")
-    if isinstance(workload, Additive) and all(key.kind is not Kind.METADATA for key in keys):
+    if isinstance(workload, Additive) and workload.in_ranges and all(key.kind is not Kind.METADATA for key in keys):
         _check_ranges(workload, job, scope, keys, wire.unpack(first))
 
 

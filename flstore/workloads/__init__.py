@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
 from flstore.errors import InvalidParameterError, UnknownNameError
+from flstore.workloads._scores import HOW_TO_SET_A_TASK
 from flstore.workloads.base import Additive, Catalogue, Derivable, Inputs, Scope, Staged, Workload
 
 __all__ = [
@@ -21,12 +22,19 @@ __all__ = [
 
 ENTRY_POINTS = "flstore.workloads"
 BUILT_IN: dict[str, str] = {
+    "aggregation": "flstore.workloads.aggregation:Aggregation",
     "clustering": "flstore.workloads.clustering:Clustering",
+    "contribution": "flstore.workloads.contribution:Contribution",
     "cosine_similarity": "flstore.workloads.cosine_similarity:CosineSimilarity",
+    "debugging": "flstore.workloads.debugging:Debugging",
     "hyperparameters": "flstore.workloads.hyperparameters:Hyperparameters",
+    "incentives": "flstore.workloads.incentives:Incentives",
     "inference": "flstore.workloads.inference:Inference",
     "lineage": "flstore.workloads.lineage:Lineage",
     "malicious_filtering": "flstore.workloads.malicious_filtering:MaliciousFiltering",
+    "personalization": "flstore.workloads.personalization:Personalization",
+    "scheduling_performance": "flstore.workloads.scheduling_performance:SchedulingPerformance",
+    "scheduling_similarity": "flstore.workloads.scheduling_similarity:SchedulingSimilarity",
 }
 """Import path by name."""
 
@@ -85,7 +93,8 @@ def make(name: str, **params: Any) -> Workload:
     free = (dataclasses.MISSING, dataclasses.MISSING)
     missing = [f.name for f in fields.values() if (f.default, f.default_factory) == free and f.name not in params]
     if missing:
-        raise InvalidParameterError(f"{name} needs {', '.join(map(repr, missing))}; {known}")
+        hint = f"; {HOW_TO_SET_A_TASK}" if {"model", "data"} & set(missing) else ""
+        raise InvalidParameterError(f"{name} needs {', '.join(map(repr, missing))}; {known}{hint}")
     return cls(**params)
 
 

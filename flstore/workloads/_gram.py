@@ -149,6 +149,17 @@ def flat(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def check_signatures(updates: Sequence[ClientUpdate]) -> None:
+    """Raise InvalidUpdateError unless all updates have the same tensors, and some of them can be compared."""
+    check_architecture(updates)
+    first = updates[0]
+    if not any(is_floating(dtype) for dtype in first.dtypes):
+        raise InvalidUpdateError(
+            f"the {first.key} has no floating-point tensor to compare (dtypes: {', '.join(first.dtypes)}); "
+            "integer and bool tensors take no part: dequantize updates before they are ingested"
+        )
+
+
+def check_architecture(updates: Sequence[ClientUpdate]) -> None:
     """Raise InvalidUpdateError, naming a client and a tensor, unless all updates have the same tensors."""
     first = updates[0]
     expected = first.signature
@@ -159,11 +170,6 @@ def check_signatures(updates: Sequence[ClientUpdate]) -> None:
                 f"the {update.key} and the {first.key} differ in tensor {odd!r}: {_describe(update, odd)} against "
                 f"{_describe(first, odd)}; only updates of one architecture can be compared"
             )
-    if not any(is_floating(dtype) for dtype in first.dtypes):
-        raise InvalidUpdateError(
-            f"the {first.key} has no floating-point tensor to compare (dtypes: {', '.join(first.dtypes)}); "
-            "integer and bool tensors take no part: dequantize updates before they are ingested"
-        )
 
 
 def _describe(update: ClientUpdate, name: str) -> str:
@@ -204,7 +210,7 @@ def add_products(total: Matrix, views: Sequence[NDArray[np.generic]], origin: ND
     longest = _CHUNK_OF_FEW if few else max(_SMALLEST_CHUNK, min(_LARGEST_CHUNK, _CHUNK_ELEMENTS // count // 16 * 16))
     step = min(size, longest)
     chunks = range(0, size, step)
-    threads = min(_threads(), len(chunks)) if few else 1
+    threads = min(cores(), len(chunks)) if few else 1
     copied = not few or origin is not None or views[0].dtype != dtype
     buffers: SimpleQueue[NDArray[Any]] = SimpleQueue()
     for _ in range(threads):
@@ -249,9 +255,10 @@ def _of_chunk(
     return products
 
 
-def _threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_THREADS, cores)
+def cores() -> int:
+    """How many threads may share the chunks of a pass over the updates."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_THREADS, found)
 
 
 def _products(rows: Sequence[NDArray[np.generic]]) -> Matrix:

@@ -14,13 +14,13 @@ def check_path(workload: str, name: str, path: Any) -> None:
         raise InvalidParameterError(f"{workload}: {name} is an import path, 'package.module:function', not {path!r}")
 
 
-def call_path(workload: str, name: str, path: str) -> Any:
-    """What the function at an import path returns.
+def function_at(workload: str, name: str, path: str) -> Any:
+    """The function at an import path.
 
     Raises
     ------
     InvalidParameterError
-        It cannot be imported here, is no function, or raised.
+        It cannot be imported here, or is no function.
     """
     module, attribute = path.split(":")
     try:
@@ -34,6 +34,18 @@ def call_path(workload: str, name: str, path: str) -> Any:
         ) from error
     if not callable(found):
         raise InvalidParameterError(f"{workload}: {name}={path!r} is a {type(found).__name__}, not a function")
+    return found
+
+
+def call_path(workload: str, name: str, path: str) -> Any:
+    """What the function at an import path returns.
+
+    Raises
+    ------
+    InvalidParameterError
+        It cannot be imported here, is no function, or raised.
+    """
+    found = function_at(workload, name, path)
     try:
         return found()
     except Exception as error:

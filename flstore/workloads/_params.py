@@ -29,3 +29,9 @@ def check_choice(workload: str, name: str, value: Any, choices: Sequence[Any]) -
     if value not in choices:
         known = ", ".join(repr(choice) for choice in choices)
         raise InvalidParameterError(f"{workload}: {name}={value!r} is unknown; choose one of {known}")
+
+
+def check_not_negative(workload: str, name: str, value: Any) -> None:
+    """Raise InvalidParameterError unless `value` is a finite number of at least zero."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+        raise InvalidParameterError(f"{workload}: {name} is a finite number of at least 0, not {value!r}")

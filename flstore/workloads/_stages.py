@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,8 @@ class Stages:
         torch = torch_module()
         with torch.device("meta"):
             model = call_path(workload, "model", path)
-        if not isinstance(model, torch.nn.Module):
-            raise InvalidParameterError(f"{workload}: {path}() returned a {type(model).__name__}, not a torch model")
         self._what = f"{workload}: the model {path}()"
-        self.model = model.eval()
+        self.model = check_module(workload, path, model).eval()
         names = {id(t): name for name, t in model.state_dict(keep_vars=True).items()}
         self._names = set(names.values())
         self.layers: list[tuple[Any, dict[str, str]]] = []
@@ -79,12 +77,13 @@ class Stages:
 
     def whole(self, tensors: Mapping[str, NDArray[Any]]) -> Any:
         """All layers, loaded."""
-        odd = self._names ^ set(tensors)
-        if odd:
-            name = min(odd)
-            where = "which the stored object lacks" if name in self._names else "which is not in it but is stored"
-            raise InvalidParameterError(f"{self._what} does not fit: tensor {name!r}, {where}")
+        check_names(self._what, self._names, tensors)
         return [self._loaded(layer, names, tensors) for layer, names in self.layers]
+
+    def loaded(self, tensors: Mapping[str, NDArray[Any]]) -> Any:
+        """The model as it is, with these weights."""
+        check_names(self._what, self._names, tensors)
+        return self._loaded(self.model, {name: name for name in self._names}, tensors)
 
     def _loaded(self, layer: Any, names: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> Any:
         state = {mine: as_tensor(tensors[name]) for mine, name in names.items()}
@@ -96,6 +95,22 @@ class Stages:
         if left:
             raise InvalidParameterError(f"{self._what} has {left[0]!r}, which is in no state_dict and so is not stored")
         return layer
+
+
+def check_module(workload: str, path: str, model: Any) -> Any:
+    """What a factory returned; raises InvalidParameterError unless it is a torch model."""
+    if not isinstance(model, torch_module().nn.Module):
+        raise InvalidParameterError(f"{workload}: {path}() returned a {type(model).__name__}, not a torch model")
+    return model
+
+
+def check_names(what: str, own: Collection[str], tensors: Mapping[str, Any]) -> None:
+    """Raise InvalidParameterError unless the tensors that are stored are those of the model."""
+    odd = set(own) ^ set(tensors)
+    if odd:
+        name = min(odd)
+        where = "which the stored object lacks" if name in own else "which is not in it but is stored"
+        raise InvalidParameterError(f"{what} does not fit: tensor {name!r}, {where}")
 
 
 def as_tensor(array: NDArray[Any]) -> Any:

@@ -88,7 +88,8 @@ class Workload(ABC):
     name : str
         The name that requests use.
     policy_class : PolicyClass
-        The class of its access pattern (Table 1); chooses the caching policy.
+        The class of its access pattern (Table 1); chooses the caching policy. Where that depends on a parameter, the
+        class has the usual one, and ``__post_init__`` sets that of the instance (``object.__setattr__``).
     result_type : type
         The dataclass that `compute` returns. Its fields hold plain values (None, bool, int, float, str, lists, dicts
         with string keys, NumPy arrays), because it crosses from a function to its caller without pickle.
@@ -137,6 +138,11 @@ class Additive(Derivable):
     A round that fits no single function is held in parts by ranges of elements. Each function then computes `partial`
     of its range, and the partial results, not the updates, cross the network.
     """
+
+    @property
+    def in_ranges(self) -> bool:
+        """Whether ranges will do; a workload may need whole updates with some of its parameters."""
+        return True
 
     @abstractmethod
     def partial(self, inputs: Inputs) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from flstore.display.table import Tabular
-from flstore.errors import InvalidParameterError, UpdateNotFoundError
+from flstore.errors import InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
+from flstore.workloads._metadata import metadata_needs
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
@@ -107,36 +108,7 @@ class Hyperparameters(Workload):
         check_integer(self.name, "last", self.last, 1)
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
-        rounds = self._rounds(scope, catalogue)
-        keys = [
-            Key(scope.job, Kind.METADATA, round, client)
-            for round in rounds
-            for client in catalogue.clients_with_metadata(round)
-            if scope.client in (None, client)
-        ]
-        if not keys:
-            who = "" if scope.client is None else f" of client {scope.client!r}"
-            where = f"rounds {rounds[0]} to {rounds[-1]}" if rounds else f"job {scope.job!r}, which has no rounds"
-            raise UpdateNotFoundError(
-                f"there is no metadata{who} in {where}: pass it when a round is ingested "
-                "(store.ingest(..., metadata={client: {...}})), look further back (last=...), or name a round"
-            )
-        return keys
-
-    def _rounds(self, scope: Scope, catalogue: Catalogue) -> Sequence[int]:
-        if scope.rounds is not None:
-            if scope.round is not None:
-                raise InvalidParameterError(
-                    f"{self.name} takes round={scope.round} (the last rounds up to it) or rounds={list(scope.rounds)}, "
-                    "not both"
-                )
-            return sorted(set(scope.rounds))
-        rounds = list(catalogue.rounds())
-        if scope.round is not None:
-            if scope.round not in rounds and not catalogue.clients_with_metadata(scope.round):
-                catalogue.clients(scope.round)  # raises, and names the rounds that exist
-            rounds = sorted({r for r in rounds if r < scope.round} | {scope.round})
-        return rounds[-self.last :]
+        return metadata_needs(self.name, self.last, scope, catalogue)
 
     def compute(self, inputs: Inputs) -> HyperparametersResult:
         found = {(k.round, str(k.client)): v for k, v in inputs.data.items() if k.kind is Kind.METADATA}

@@ -19,7 +19,9 @@ from flstore.workloads import Additive, Catalogue, Inputs, Scope, Workload
 from flstore.workloads.base import require_round
 
 NET = {"model": "tests.testing.sample_net:build", "data": "tests.testing.sample_net:data"}
-NEEDED: dict[str, dict[str, Any]] = {"inference": NET}
+NEEDED: dict[str, dict[str, Any]] = dict.fromkeys(
+    ("debugging", "incentives", "inference", "personalization", "scheduling_performance"), NET
+)
 """Parameters without a default."""
 
 
@@ -37,7 +39,17 @@ def test_registered_workloads_keep_the_contract(name: str) -> None:
         ("hyperparameters", {"last": 1}, {}),
         ("malicious_filtering", {"threshold": 2.5}, {"round": 4}),
         ("cosine_similarity", {}, {"round": 1}),
+        ("aggregation", {"rule": "trimmed_mean", "trim": 0.3}, {"round": 2}),
+        ("debugging", {"model": NET["model"], "shape": [8], "faulty": 2}, {"round": 2}),
+        ("scheduling_performance", {"by": "oort", "candidates": ["c1", "c8", "c9"]}, {"round": 3}),
+        ("scheduling_similarity", {"count": 5, "of": "model"}, {"round": 2}),
         ("inference", {**NET, "batch_size": 4}, {"round": 2, "client": "c1"}),
+        ("inference", {**NET, "metric": "loss"}, {"round": 2}),
+        ("personalization", {**NET, "clusters": 3, "k": 1, "metric": "loss"}, {"round": 3}),
+        ("incentives", {**NET, "budget": 7}, {"round": 1}),
+        ("contribution", {"utility": "accuracy", **NET}, {"round": 3}),
+        ("contribution", {"utility": "accuracy", **NET, "exact_up_to": 2, "permutations": 5}, {"round": 3}),
+        ("contribution", {"of": "model"}, {"round": 3}),
     ],
 )
 def test_with_parameters_they_keep_it_too(name: str, params: dict[str, Any], scope: dict[str, Any]) -> None:

@@ -1,0 +1,68 @@
+"""What clients said of their own training: where to read it, and the numbers in it, by any of their names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from flstore.errors import InvalidParameterError, UpdateNotFoundError
+from flstore.types import Key, Kind
+from flstore.workloads.base import Catalogue, Scope
+
+EXAMPLES = ("num-examples", "num_examples", "examples")
+"""How many examples a client trained on; the first is Flower's name."""
+LOSS = ("train_loss", "train-loss", "loss")
+DURATION = ("duration_s", "duration")
+
+
+def number(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    """The first of these fields that is a finite number, not below zero; None when there is none."""
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf:
+            return float(value)
+    return None
+
+
+def metadata_needs(name: str, last: int, scope: Scope, catalogue: Catalogue) -> list[Key]:
+    """Keys of the metadata of the last rounds up to ``scope.round``, or of ``scope.rounds``, or up to the newest.
+
+    Raises
+    ------
+    InvalidParameterError
+        The scope has a round and rounds.
+    UpdateNotFoundError
+        The round does not exist, or there is no metadata in these rounds.
+    """
+    rounds = _rounds(name, last, scope, catalogue)
+    keys = [
+        Key(scope.job, Kind.METADATA, round, client)
+        for round in rounds
+        for client in catalogue.clients_with_metadata(round)
+        if scope.client in (None, client)
+    ]
+    if not keys:
+        who = "" if scope.client is None else f" of client {scope.client!r}"
+        where = f"rounds {rounds[0]} to {rounds[-1]}" if rounds else f"job {scope.job!r}, which has no rounds"
+        raise UpdateNotFoundError(
+            f"there is no metadata{who} in {where}: pass it when a round is ingested "
+            "(store.ingest(..., metadata={client: {...}})), look further back (last=...), or name a round"
+        )
+    return keys
+
+
+def _rounds(name: str, last: int, scope: Scope, catalogue: Catalogue) -> Sequence[int]:
+    if scope.rounds is not None:
+        if scope.round is not None:
+            raise InvalidParameterError(
+                f"{name} takes round={scope.round} (the last rounds up to it) or rounds={list(scope.rounds)}, not both"
+            )
+        return sorted(set(scope.rounds))
+    rounds = list(catalogue.rounds())
+    if scope.round is not None:
+        if scope.round not in rounds and not catalogue.clients_with_metadata(scope.round):
+            catalogue.clients(scope.round)  # raises, and names the rounds that exist
+        rounds = sorted({r for r in rounds if r < scope.round} | {scope.round})
+    return rounds[-last:]
