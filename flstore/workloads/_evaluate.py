@@ -17,7 +17,7 @@ from flstore.workloads._data import load, version
 from flstore.workloads._imports import call_path
 from flstore.workloads._scores import check_task, judge
 from flstore.workloads._small_images import SmallImages
-from flstore.workloads._stages import as_tensor, check_module, check_names, torch_module
+from flstore.workloads._stages import as_tensor, as_tensors, check_module, check_names, torch_module
 
 KEPT = 4
 """Models with their data that a process keeps ready."""
@@ -166,7 +166,7 @@ class Evaluator:
         what = self._model if key is None else f"{self._model}, for the {key},"
         check_names(what, self._names, tensors)
         try:
-            self._module.load_state_dict({name: as_tensor(_known(array)) for name, array in tensors.items()})
+            self._module.load_state_dict(as_tensors({name: _known(array) for name, array in tensors.items()}))
         except (RuntimeError, TypeError) as error:
             raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
         self._small.prepare()

@@ -81,7 +81,7 @@ class Stages:
         return [self._loaded(layer, names, tensors) for layer, names in self.layers]
 
     def _loaded(self, layer: Any, names: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> Any:
-        state = {mine: as_tensor(tensors[name]) for mine, name in names.items()}
+        state = as_tensors({mine: tensors[name] for mine, name in names.items()})
         try:
             layer.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -110,11 +110,20 @@ def check_names(what: str, own: Collection[str], tensors: Mapping[str, Any]) -> 
 
 def as_tensor(array: NDArray[Any]) -> Any:
     """A torch tensor on the memory of an array; for reading only."""
+    return as_tensors({"": array})[""]
+
+
+def as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Torch tensors on the memory of arrays; for reading only."""
     torch = torch_module()
-    narrow = {"bfloat16": (np.int16, torch.bfloat16)}.get(array.dtype.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the memory is read-only
-        return torch.from_numpy(array) if narrow is None else torch.from_numpy(array.view(narrow[0])).view(narrow[1])
+        return {
+            name: torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+            if array.dtype.name == "bfloat16"
+            else torch.from_numpy(array)
+            for name, array in arrays.items()
+        }
 
 
 def run(layers: list[Any], batches: list[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -93,3 +93,17 @@ def test_what_is_no_task(tmp_path: Path, given: dict[str, Any], says: str) -> No
 def test_urls_stay_as_they_are() -> None:
     assert Task(MODEL, "s3://bucket/held_out.npz").data == "s3://bucket/held_out.npz"
     assert Task(MODEL, "~/held_out.npz").data == os.path.expanduser("~/held_out.npz")
+
+
+def test_a_round_in_parts_is_put_together_for_accuracies_only(open_store: Any) -> None:
+    store = open_store(functions=3, memory=150_000, root="memory://task-parts", scratch_share=0.8)  # 30 kB cache each
+    fill(store, range(1, 2))
+    store.flush()
+    assert store._state.striped  # a round has 40 kB
+    store.task(MODEL, DATA)
+    in_parts = store.request("contribution", round=1)
+    assert len(in_parts.record.functions) == 3
+    together = store.request("contribution", round=1, utility="accuracy")
+    assert together.value.total == pytest.approx(float(together.value.values.sum()))
+    assert np.isfinite(together.value.values).all()
+    assert len(together.value.values) == len(in_parts.value.values)
