@@ -17,7 +17,7 @@ from flstore.workloads._data import load, version
 from flstore.workloads._imports import call_path
 from flstore.workloads._scores import check_task, judge
 from flstore.workloads._small_images import SmallImages
-from flstore.workloads._stages import as_tensor, as_tensors, check_module, check_names, torch_module
+from flstore.workloads._stages import as_tensor, check_module, check_names, torch_module
 
 KEPT = 4
 """Models with their data that a process keeps ready."""
@@ -64,7 +64,7 @@ class Evaluator:
     Attributes
     ----------
     x : ndarray, shape (n, ...)
-        Examples; floating-point ones in the dtype of the model.
+        Examples; floating-point ones in the dtype of the model (float32 for a bfloat16 one).
     y : ndarray, shape (n, ...), or None
         Labels.
     what : str
@@ -83,9 +83,10 @@ class Evaluator:
         self._module = module.eval().requires_grad_(False)
         self._names = set(module.state_dict())
         floats = [t.dtype for t in module.state_dict().values() if t.is_floating_point()]
-        if self.x.dtype.kind == "f" and floats:
-            self.x = self.x.astype(str(floats[0]).removeprefix("torch.").replace("bfloat16", "float32"), copy=False)
         self._x = as_tensor(np.ascontiguousarray(self.x))
+        if self._x.is_floating_point() and floats:
+            self._x = self._x.to(floats[0])
+            self.x = (self._x.float() if floats[0] is self._torch.bfloat16 else self._x).numpy()
         self._make_fast()
         rows = len(self.x)
         self._batch = min(rows, max(1, _BATCH_BYTES // max(1, 2 * self._small.largest_bytes)))
@@ -145,7 +146,7 @@ class Evaluator:
         """The model with these weights, in evaluation and inference mode; nobody else uses it meanwhile.
 
         Its layers may be hooked (take the hooks off again) and called with any input that the model takes. Its weights
-        must not be changed.
+        must not be changed, and nothing else asked of this evaluator meanwhile: there is one model.
 
         Parameters
         ----------
@@ -166,7 +167,7 @@ class Evaluator:
         what = self._model if key is None else f"{self._model}, for the {key},"
         check_names(what, self._names, tensors)
         try:
-            self._module.load_state_dict(as_tensors({name: _known(array) for name, array in tensors.items()}))
+            self._module.load_state_dict({name: as_tensor(_known(array)) for name, array in tensors.items()})
         except (RuntimeError, TypeError) as error:
             raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
         self._small.prepare()

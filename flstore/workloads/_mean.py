@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flstore.codec import ClientUpdate
 from flstore.tensors import nonfinite
 from flstore.workloads._gram import check_signatures, flat, is_floating
-from flstore.workloads._stages import as_tensors, torch_module
+from flstore.workloads._stages import as_tensor, torch_module
 
 _SQUARED = ("float32", "float64", "complex64")
 
@@ -46,10 +46,9 @@ def _mean(tensors: Sequence[NDArray[Any]], weights: Sequence[float]) -> NDArray[
         total = sum(tensor.astype(np.float64) * weight for tensor, weight in zip(tensors, weights, strict=True))
         return np.asarray(np.rint(total), tensors[0].dtype)  # arithmetic makes scalars of 0-d arrays
     torch = torch_module()
-    wide = (t if t.dtype.kind in "fc" and t.dtype.itemsize >= 4 else t.astype(np.float32) for t in tensors)
-    first, *others = as_tensors({str(i): tensor for i, tensor in enumerate(wide)}).values()
-    mean = first * weights[0]
-    for tensor, weight in zip(others, weights[1:], strict=True):
+    wide = [as_tensor(t if t.dtype.kind in "fc" and t.dtype.itemsize >= 4 else t.astype(np.float32)) for t in tensors]
+    mean = wide[0] * weights[0]
+    for tensor, weight in zip(wide[1:], weights[1:], strict=True):
         mean = torch.add(mean, tensor, alpha=weight, out=mean)
     found: NDArray[Any] = mean.numpy()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,9 +17,19 @@ from flstore.workloads._imports import call_path
 def torch_module() -> Any:
     """torch, or an error that says how to install it."""
     try:
-        import torch
+        return _torch()
     except ImportError as error:
-        raise OptionalDependencyError.of("torch", "torch", "inference") from error
+        raise OptionalDependencyError.of("torch", "torch", "Running a model") from error
+
+
+@functools.cache
+def _torch() -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        # It says once a process that memory is read-only. Silenced here, because filters are not a thread's own.
+        warnings.simplefilter("ignore")
+        torch.from_numpy(np.frombuffer(bytes(4), np.float32))
     return torch
 
 
@@ -81,7 +92,7 @@ class Stages:
         return [self._loaded(layer, names, tensors) for layer, names in self.layers]
 
     def _loaded(self, layer: Any, names: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> Any:
-        state = as_tensors({mine: tensors[name] for mine, name in names.items()})
+        state = {mine: as_tensor(tensors[name]) for mine, name in names.items()}
         try:
             layer.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -110,20 +121,9 @@ def check_names(what: str, own: Collection[str], tensors: Mapping[str, Any]) -> 
 
 def as_tensor(array: NDArray[Any]) -> Any:
     """A torch tensor on the memory of an array; for reading only."""
-    return as_tensors({"": array})[""]
-
-
-def as_tensors(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Torch tensors on the memory of arrays; for reading only."""
     torch = torch_module()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the memory is read-only
-        return {
-            name: torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-            if array.dtype.name == "bfloat16"
-            else torch.from_numpy(array)
-            for name, array in arrays.items()
-        }
+    narrow = array.dtype.name == "bfloat16"
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if narrow else torch.from_numpy(array)
 
 
 def run(layers: list[Any], batches: list[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -99,9 +99,10 @@ def test_a_round_in_parts_is_put_together_for_accuracies_only(open_store: Any) -
     store = open_store(functions=3, memory=150_000, root="memory://task-parts", scratch_share=0.8)  # 30 kB cache each
     fill(store, range(1, 2))
     store.flush()
-    assert store._state.striped  # a round has 40 kB
     store.task(MODEL, DATA)
+    store.request("contribution", round=1)
     in_parts = store.request("contribution", round=1)
+    assert store._state.striped  # a round has 40 kB
     assert len(in_parts.record.functions) == 3
     together = store.request("contribution", round=1, utility="accuracy")
     assert together.value.total == pytest.approx(float(together.value.values.sum()))
