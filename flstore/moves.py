@@ -156,15 +156,10 @@ class Moves:
                 del self._held_back[name]
             await work()
 
-        def done(_: asyncio.Task[None]) -> None:
-            with self._idle:
-                self._busy[function] -= 1
-                self._idle.notify_all()
-
         def begin() -> None:
             name = object()
             go = self._hold_back(name, after) if after is not None else None
-            self._pool.loop.create_task(run(go, name)).add_done_callback(done)
+            self._pool.loop.create_task(run(go, name)).add_done_callback(lambda _: self._rest(function))
 
         self._pool.loop.call_soon_threadsafe(begin)
 
@@ -172,19 +167,17 @@ class Moves:
         if isinstance(action, Load):
             self._loads.pop(action.generation, None)
             self._held_back.pop(action.generation, None)
+        self._rest(action.function)
+
+    def _rest(self, function: int) -> None:
         with self._idle:
-            self._busy[action.function] -= 1
+            self._busy[function] -= 1
             self._idle.notify_all()
 
     async def _move(
-        self,
-        action: Load | Drop,
-        incarnation: str,
-        keys: list[Key],
-        at_hand: Mapping[Key, Any],
-        go: asyncio.Event | None,
-        origin: Origin | None,
-    ) -> None:
+        self, action: Load | Drop, incarnation: str, keys: list[Key], at_hand: Mapping[Key, Any],
+        go: asyncio.Event | None, origin: Origin | None,
+    ) -> None:  # fmt: skip
         if go is not None:
             await go.wait()
         try:

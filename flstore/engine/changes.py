@@ -8,7 +8,19 @@ from flstore.engine.copies import drop_copies, give_up, held_by, put_copy, relea
 from flstore.engine.room import await_room, load
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, distinct
-from flstore.types import Action, Drop, FunctionJoined, FunctionLost, Group, Ingested, KeySet, Kind, LoadFailed
+from flstore.types import (
+    Action,
+    Counts,
+    Drop,
+    FunctionJoined,
+    FunctionLost,
+    Group,
+    Ingested,
+    KeySet,
+    Kind,
+    Loaded,
+    LoadFailed,
+)
 
 
 def refresh(state: State, event: Ingested) -> list[Action]:
@@ -139,3 +151,37 @@ def disband(state: State, function: int) -> list[Action]:
             actions += give_up(state, slot, table, rows)
             await_room(state, slot, rows)
     return actions
+
+
+def classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
+    """How each key stands before the event: hit, late hit (still loading) or miss. The same rule for every policy."""
+    hits = late = misses = 0
+    for keys in key_sets:
+        for _, table, _, rows in state.resolve(keys):
+            if table is None:
+                misses += len(rows)
+                continue
+            if len(rows) == 1:
+                row = int(rows[0])
+                held_here = row >= 0 and table.function[row] != NOWHERE
+                ready_here = held_here and (table.any_ready(rows)[0] if table.copies else table.ready[row])
+                hits += bool(ready_here)
+                late += bool(held_here and not ready_here)
+                misses += not held_here
+                continue
+            held = (rows >= 0) & (table.function[rows] != NOWHERE)
+            ready = held & table.any_ready(rows)
+            hits += int(ready.sum())
+            late += int(held.sum()) - int(ready.sum())
+            misses += len(rows) - int(held.sum())
+    return Counts(hits, late, misses)
+
+
+def mark_ready(state: State, event: Loaded) -> None:
+    """These objects have arrived, unless the function was told to load them anew meanwhile."""
+    for _, table, _, rows in state.resolve(event.keys):
+        if table is not None:
+            rows = rows[rows >= 0]
+            for layer in table.layers():
+                current = (layer.function[rows] == event.function) & (layer.generation[rows] == event.generation)
+                layer.ready[rows[current]] = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flstore.engine import derived
-from flstore.engine.changes import disband, forget, join, lose, refresh, revive
+from flstore.engine.changes import classify, disband, forget, join, lose, mark_ready, refresh, revive
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
@@ -71,7 +71,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         The policy raised, or returned something that is neither a want nor an unwant.
     """
     if isinstance(event, Loaded):
-        _mark_ready(state, event)
+        mark_ready(state, event)
         return []
     counts = Counts()
     drops: list[Action] = []
@@ -81,7 +81,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = refresh(state, event)
         ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
     elif isinstance(event, Requested):
-        counts = _classify(state, event.keys)
+        counts = classify(state, event.keys)
         if counts.misses or state.bereft:
             revive(state, event.keys)
     elif isinstance(event, LoadFailed):
@@ -267,39 +267,3 @@ def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
         assert table is not None
         table.wants[rows] -= 1
     return removed
-
-
-# --- events ---------------------------------------------------------------------------------------------------------
-
-
-def _classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
-    """How each key stands before the event: hit, late hit (still loading) or miss. The same rule for every policy."""
-    hits = late = misses = 0
-    for keys in key_sets:
-        for _, table, _, rows in state.resolve(keys):
-            if table is None:
-                misses += len(rows)
-                continue
-            if len(rows) == 1:
-                row = int(rows[0])
-                held_here = row >= 0 and table.function[row] != NOWHERE
-                ready_here = held_here and (table.any_ready(rows)[0] if table.copies else table.ready[row])
-                hits += bool(ready_here)
-                late += bool(held_here and not ready_here)
-                misses += not held_here
-                continue
-            held = (rows >= 0) & (table.function[rows] != NOWHERE)
-            ready = held & table.any_ready(rows)
-            hits += int(ready.sum())
-            late += int(held.sum()) - int(ready.sum())
-            misses += len(rows) - int(held.sum())
-    return Counts(hits, late, misses)
-
-
-def _mark_ready(state: State, event: Loaded) -> None:
-    for _, table, _, rows in state.resolve(event.keys):
-        if table is not None:
-            rows = rows[rows >= 0]
-            for layer in table.layers():
-                current = (layer.function[rows] == event.function) & (layer.generation[rows] == event.generation)
-                layer.ready[rows[current]] = True

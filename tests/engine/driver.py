@@ -19,6 +19,7 @@ from flstore.types import (
     NO_CLIENT,
     Action,
     Deleted,
+    Derive,
     Drop,
     Event,
     FunctionJoined,
@@ -29,6 +30,7 @@ from flstore.types import (
     Load,
     LoadFailed,
     Part,
+    Prepare,
     Refused,
     Requested,
     Run,
@@ -113,8 +115,11 @@ class _Books(Policy):
         self._policy = policy
         self.wanted: dict[Hashable, set[Key]] = {}
 
-    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
+    def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         for said in list(self._policy.decide(event, view)):
+            if isinstance(said, Derive):
+                yield said
+                continue
             mine = self.wanted.setdefault(said.owner, set())
             if isinstance(said, Want):
                 there = view.size(said.keys) > 0  # what does not exist cannot be wanted
@@ -148,6 +153,9 @@ class Driver:
         actions = step(self.state, self.policy, event)
         lost_anyway = safe - {key for held in self.state.holdings().values() for key in _plain(held)}
         assert not lost_anyway, "a copy was there, and was not used"
+        for action in actions:
+            if isinstance(action, Prepare):
+                assert self.state.holds(action.function, action.keys).all(), "it cannot be derived there"
         self.log.append(event, actions)
         for action in actions:
             keys = set(keys_of(action.keys)) if isinstance(action, Load | Drop) else set()
