@@ -117,6 +117,9 @@ def reroute(
     way by function; known live only) the least busy of equals is chosen, and copies count when they are loaded.
     """
     found = [part for keys in event.keys for part in state.resolve(keys)]
+    if not avoid and busy is None and (only := _only_holder(state, found)) is not None:
+        everything = tuple((only, subset(*slot, clients)) for slot, _, clients, _ in found)
+        return Run(event.request, only, everything, (), counts)
     weight: dict[int, int] = {}
     first: dict[int, int] = {}
     for _, table, _, rows in found:
@@ -153,6 +156,21 @@ def reroute(
                 held.setdefault(f, []).append(part)
     by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])
     return Run(event.request, function, by_function, tuple(missing), counts)
+
+
+def _only_holder(state: State, found: list[tuple[Slot, RoundTable | None, IntArray, IntArray]]) -> int | None:
+    """The primary of all of these objects and of each in whole, if it stays: as a rule there is one."""
+    holder = None
+    for _, table, _, rows in found:
+        if table is None or table.parts > 1 or not len(rows) or rows.min() < 0:
+            return None
+        first = int(table.function[rows[0]])
+        if first == NOWHERE or first != (first if holder is None else holder):
+            return None
+        if len(rows) > 1 and (table.function[rows] != first).any():
+            return None
+        holder = first
+    return None if holder is None or state.functions[holder].leaving else holder
 
 
 def _where(layer: Layer | RoundTable, rows: IntArray, *, loaded: bool = False) -> IntArray:
