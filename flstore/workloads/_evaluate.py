@@ -64,7 +64,7 @@ class Evaluator:
     Attributes
     ----------
     x : ndarray, shape (n, ...)
-        Examples; floating-point ones in the dtype of the model.
+        Examples; floating-point ones in the dtype of the model (float32 for a bfloat16 one).
     y : ndarray, shape (n, ...), or None
         Labels.
     what : str
@@ -83,9 +83,10 @@ class Evaluator:
         self._module = module.eval().requires_grad_(False)
         self._names = set(module.state_dict())
         floats = [t.dtype for t in module.state_dict().values() if t.is_floating_point()]
-        if self.x.dtype.kind == "f" and floats:
-            self.x = self.x.astype(str(floats[0]).removeprefix("torch.").replace("bfloat16", "float32"), copy=False)
         self._x = as_tensor(np.ascontiguousarray(self.x))
+        if self._x.is_floating_point() and floats:
+            self._x = self._x.to(floats[0])
+            self.x = (self._x.float() if floats[0] is self._torch.bfloat16 else self._x).numpy()
         self._make_fast()
         rows = len(self.x)
         self._batch = min(rows, max(1, _BATCH_BYTES // max(1, 2 * self._small.largest_bytes)))
@@ -145,7 +146,7 @@ class Evaluator:
         """The model with these weights, in evaluation and inference mode; nobody else uses it meanwhile.
 
         Its layers may be hooked (take the hooks off again) and called with any input that the model takes. Its weights
-        must not be changed.
+        must not be changed, and nothing else asked of this evaluator meanwhile: there is one model.
 
         Parameters
         ----------

@@ -95,8 +95,8 @@ def _shortcut(layer: Any, shape: tuple[int, ...]) -> Shortcut | None:
 def _convolution(layer: Any, shape: tuple[int, ...]) -> Shortcut | None:
     if len(shape) != 3 or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
-    height, width = shape[1:]
-    if height * width <= _FEW_PIXELS and layer.groups == 1:
+    (height, width), (rows, columns) = shape[1:], layer.kernel_size
+    if height * width <= min(_FEW_PIXELS, rows * columns) and layer.groups == 1:
         return _Dense(layer, shape)
     if height * width == 1 and layer.groups == layer.in_channels == layer.out_channels:
         taps = list(_taps(layer, (1, 1)))

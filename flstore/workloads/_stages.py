@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,9 +17,19 @@ from flstore.workloads._imports import call_path
 def torch_module() -> Any:
     """torch, or an error that says how to install it."""
     try:
-        import torch
+        return _torch()
     except ImportError as error:
-        raise OptionalDependencyError.of("torch", "torch", "inference") from error
+        raise OptionalDependencyError.of("torch", "torch", "Running a model") from error
+
+
+@functools.cache
+def _torch() -> Any:
+    import torch
+
+    with warnings.catch_warnings():
+        # It says once a process that memory is read-only. Silenced here, because filters are not a thread's own.
+        warnings.simplefilter("ignore")
+        torch.from_numpy(np.frombuffer(bytes(4), np.float32))
     return torch
 
 
@@ -116,10 +127,8 @@ def check_names(what: str, own: Collection[str], tensors: Mapping[str, Any]) -> 
 def as_tensor(array: NDArray[Any]) -> Any:
     """A torch tensor on the memory of an array; for reading only."""
     torch = torch_module()
-    narrow = {"bfloat16": (np.int16, torch.bfloat16)}.get(array.dtype.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the memory is read-only
-        return torch.from_numpy(array) if narrow is None else torch.from_numpy(array.view(narrow[0])).view(narrow[1])
+    narrow = array.dtype.name == "bfloat16"
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if narrow else torch.from_numpy(array)
 
 
 def run(layers: list[Any], batches: list[NDArray[Any]]) -> list[NDArray[Any]]:

@@ -101,6 +101,10 @@ class Clustering(Additive):
     Examples
     --------
     ``store.request("clustering", round=3, k=2).value.frame()``
+
+    >>> from flstore.testing.sample_job import sample_job
+    >>> sample_job().ask(Clustering(k=2), round=3).labels.tolist()
+    [1, 0, 0, 0, 0]
     """
 
     name: ClassVar[str] = "clustering"

@@ -73,6 +73,11 @@ class CosineSimilarity(Additive):
     Examples
     --------
     ``store.request("cosine_similarity", round=3).value.plot()``
+
+    >>> from flstore.testing.sample_job import sample_job
+    >>> sample_job().ask(CosineSimilarity(), round=3).similarity[:2, :2].round(2)
+    array([[1.  , 0.47],
+           [0.47, 1.  ]])
     """
 
     name: ClassVar[str] = "cosine_similarity"

@@ -96,6 +96,10 @@ class Hyperparameters(Workload):
     Examples
     --------
     ``store.request("hyperparameters", last=20).value.summary()``
+
+    >>> from flstore.testing.sample_job import sample_job
+    >>> sample_job().ask(Hyperparameters(last=2)).varying
+    ['accuracy', 'examples', 'loss', 'lr']
     """
 
     name: ClassVar[str] = "hyperparameters"

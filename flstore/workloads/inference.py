@@ -39,7 +39,8 @@ class InferenceResult(Tabular):
     loss : float
         Mean cross entropy against integer labels, mean squared error against others; NaN without labels.
     accuracy : float
-        Share of examples whose prediction is the label; NaN without integer labels.
+        Share of examples whose prediction is the label (an output that is not finite is a mistake); NaN without integer
+        labels.
     class_accuracy : ndarray of float64, shape (classes,)
         The same of the examples of each class; NaN for a class without examples. Empty without integer labels.
     class_examples : ndarray of int64, shape (classes,)

@@ -95,6 +95,10 @@ class Lineage(Workload):
     Examples
     --------
     ``store.request("lineage", client="7").value.frame()``
+
+    >>> from flstore.testing.sample_job import sample_job
+    >>> sample_job().ask(Lineage(top=1), client="c1").most_changed
+    [[], ['dense.weight'], ['dense.weight'], ['dense.weight']]
     """
 
     name: ClassVar[str] = "lineage"

@@ -128,6 +128,11 @@ class MaliciousFiltering(Additive):
     Examples
     --------
     ``store.request("malicious_filtering", round=7, method="krum").value.flagged``
+
+    >>> from flstore.testing.sample_job import sample_job
+    >>> result = sample_job().ask(MaliciousFiltering(), round=3)
+    >>> result.flagged, result.byzantine
+    ([], 1)
     """
 
     name: ClassVar[str] = "malicious_filtering"

@@ -22,6 +22,10 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("lineage", {"client": "c1", "round": 4}),
     ("lineage", {"client": "c1"}),
     ("inference", {"round": 2, **NET}),
+    ("personalization", {"round": 3, "clusters": 2, "k": 2, **NET}),
+    ("incentives", {"round": 3, **NET}),
+    ("contribution", {"round": 3}),
+    ("contribution", {"round": 3, "utility": "accuracy", **NET}),
     ("hyperparameters", {}),
     ("hyperparameters", {"round": 3, "last": 2}),
 ]

@@ -58,6 +58,12 @@ def convolutions() -> Any:
     )
 
 
+def brief() -> Any:
+    import torch
+
+    return convolutions().to(torch.bfloat16)
+
+
 def viewed() -> Any:
     """Takes a view that only contiguous images have, as many a LeNet does."""
     import torch

@@ -144,6 +144,25 @@ def test_other_dtypes_of_weights_and_data():
     np.testing.assert_array_equal(judge("convolutions", "wide_images").outputs(arrays), found.outputs(arrays))
 
 
+def test_a_model_of_bfloat16():
+    found = judge("brief")
+    outputs = found.outputs(weights("convolutions", 3))
+    assert (outputs.dtype, found.x.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(outputs, judge("convolutions").outputs(weights("convolutions", 3)), atol=0.05)
+
+
+def test_read_only_weights_warn_of_nothing_and_filters_stay(recwarn):
+    import warnings
+
+    before = list(warnings.filters)
+    arrays = update(weights("convolutions"))
+    assert not arrays["15.bias"].flags.writeable
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(judge("convolutions").outputs, [arrays] * 20))
+    assert list(warnings.filters) == before
+    assert len(recwarn) == 0
+
+
 def test_an_output_that_is_not_finite_is_a_mistake():
     arrays = weights("convolutions")
     arrays["15.weight"] = arrays["15.weight"] * np.nan

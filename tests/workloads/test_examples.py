@@ -5,15 +5,13 @@ import importlib
 
 import pytest
 
-MODULES = [
-    "aggregation", "contribution", "debugging", "incentives", "inference", "personalization", "scheduling_performance",
-    "scheduling_similarity",
-]  # fmt: skip
+from flstore import workloads
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", sorted(workloads.BUILT_IN))
 def test_examples_run(name):
     pytest.importorskip("torch")
-    outcome = doctest.testmod(importlib.import_module(f"flstore.workloads.{name}"), optionflags=doctest.ELLIPSIS)
-    assert outcome.attempted > 0
-    assert outcome.failed == 0
+    module = importlib.import_module(workloads.BUILT_IN[name].partition(":")[0])
+    tests = [test for test in doctest.DocTestFinder().find(module) if test.name.endswith(workloads.get(name).__name__)]
+    assert sum(len(test.examples) for test in tests) > 0, "the class has no example"
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
