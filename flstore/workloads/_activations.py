@@ -1,4 +1,4 @@
-"""Which neurons of a model an input activates, as bits."""
+"""Which neurons of a model an input activates, as bits, and what many models have in common."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from flstore.workloads._stages import torch_module
 
-Bits = NDArray[np.bool_]
+Bits = NDArray[np.uint8]
 Counts = NDArray[np.int64]
 
 
-def activations(module: Any, x: Any, threshold: float, layers: int | None = None) -> tuple[Bits, bool]:
+def activations(module: Any, x: Any, threshold: float, layers: int | None = None) -> tuple[NDArray[np.bool_], bool]:
     """The neurons whose output is above a threshold, input by input, and whether what the model gave is finite.
 
     A neuron is an element of the output of a layer with weights that has no layers of its own. The sign of what goes
@@ -48,7 +48,7 @@ def activations(module: Any, x: Any, threshold: float, layers: int | None = None
     with _hooked(module, look):
         outputs = module(x)
     finite = bool(torch.isfinite(outputs).all()) if isinstance(outputs, torch.Tensor) else True
-    bits: Bits = torch.cat(seen, 1).numpy() if seen else np.zeros((len(x), 0), bool)
+    bits: NDArray[np.bool_] = torch.cat(seen, 1).numpy() if seen else np.zeros((len(x), 0), bool)
     return bits, finite
 
 
@@ -63,7 +63,7 @@ def _hooked(module: Any, look: Any) -> Iterator[None]:
             hook.remove()
 
 
-def common(bits: NDArray[np.bool_]) -> tuple[Counts, Counts]:
+def common(bits: Bits, neurons: int) -> tuple[Counts, Counts]:
     """How many neurons all clients activate together, for each input, and how many more without each of them.
 
     All but client i activate a neuron exactly when everybody does, or everybody but i. So one count for each neuron is
@@ -71,13 +71,20 @@ def common(bits: NDArray[np.bool_]) -> tuple[Counts, Counts]:
 
     Parameters
     ----------
-    bits : ndarray of bool, shape (clients, inputs, neurons)
+    bits : ndarray of uint8, shape (clients, inputs, ceil(neurons / 8))
+        Eight neurons a byte (``numpy.packbits``).
+    neurons : int
 
     Returns
     -------
     (ndarray of int64, shape (inputs,); ndarray of int64, shape (clients, inputs))
     """
-    active = bits.sum(axis=0, dtype=np.int32)
-    but_one = active == len(bits) - 1
-    more: Counts = np.array([(but_one & ~own).sum(axis=1) for own in bits], dtype=np.int64)
-    return (active == len(bits)).sum(axis=1), more
+    together = np.empty(bits.shape[1], dtype=np.int64)
+    more = np.empty(bits.shape[:2], dtype=np.int64)
+    for row in range(bits.shape[1]):
+        active = np.unpackbits(bits[:, row], axis=1, count=neurons).view(np.bool_)
+        count = active.sum(axis=0, dtype=np.int32)
+        but_one = count == len(bits) - 1
+        together[row] = np.count_nonzero(count == len(bits))
+        more[:, row] = [np.count_nonzero(but_one & ~own) for own in active]
+    return together, more

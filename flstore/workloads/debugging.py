@@ -180,7 +180,7 @@ class Debugging(Workload):
     def compute(self, inputs: Inputs) -> DebuggingResult:
         updates = inputs.updates(require_round(self.name, inputs.scope))
         clients = list(updates)
-        bits, finite = self._bits(list(updates.values()))
+        bits, neurons, finite = self._bits(list(updates.values()))
         left = [i for i in range(len(clients)) if finite[i]]
         found: list[int] = [i for i in range(len(clients)) if not finite[i]]
         nonfinite = [clients[i] for i in found]
@@ -189,9 +189,9 @@ class Debugging(Workload):
         for _ in range(max(1, self.faulty - len(found))):
             if len(left) < FEWEST_TO_JUDGE or len(found) >= self.faulty:
                 break
-            together, more = common(bits[left])
+            together, more = common(bits[left], neurons)
             votes[left] = blames(more, self.outlier)
-            agreement[left] = (together + more).mean(axis=1) / max(1, bits.shape[2])
+            agreement[left] = (together + more).mean(axis=1) / max(1, neurons)
             odd = max(left, key=lambda i: (votes[i], agreement[i]))
             if 2 * votes[odd] <= self.inputs:
                 break
@@ -203,33 +203,39 @@ class Debugging(Workload):
             votes=votes,
             agreement=agreement,
             inputs=self.inputs,
-            neurons=int(bits.shape[2]),
+            neurons=neurons,
             nonfinite=nonfinite,
         )
 
-    def _bits(self, updates: Sequence[ClientUpdate]) -> tuple[Bits, list[bool]]:
+    def _bits(self, updates: Sequence[ClientUpdate]) -> tuple[Bits, int, list[bool]]:
+        """Active neurons of each client and input, eight a byte; how many neurons; whose model gives finite outputs."""
         loaded, x = self._prepared()
         found: list[Bits] = []
         finite: list[bool] = []
+        neurons = 0
         for update in updates:
             with loaded(update) as module:
-                try:
-                    bits, good = activations(module, as_tensor(x), self.threshold, self.layers)
-                except FLStoreError:
-                    raise
-                except Exception as error:
-                    raise InvalidParameterError(
-                        f"{self.name}: the model {self.model}() cannot take inputs of shape {list(x.shape)}: "
-                        f"{type(error).__name__}: {error}"
-                    ) from error
-            if found and bits.shape != found[0].shape:
+                bits, good = self._of_model(module, x)
+            if found and bits.shape[1] != neurons:
                 raise InvalidParameterError(
-                    f"{self.name}: the model {self.model}() has {bits.shape[1]} neurons for the {update.key} and "
-                    f"{found[0].shape[1]} for another client, so they cannot be compared"
+                    f"{self.name}: the model {self.model}() shows {bits.shape[1]} neurons for the {update.key} and "
+                    f"{neurons} for another client, so they cannot be compared"
                 )
-            found.append(bits)
+            neurons = bits.shape[1]
+            found.append(np.packbits(bits, axis=1))
             finite.append(good)
-        return np.stack(found), finite
+        return np.stack(found), neurons, finite
+
+    def _of_model(self, module: Any, x: NDArray[Any]) -> tuple[NDArray[np.bool_], bool]:
+        try:
+            return activations(module, as_tensor(x), self.threshold, self.layers)
+        except FLStoreError:
+            raise
+        except Exception as error:
+            raise InvalidParameterError(
+                f"{self.name}: the model {self.model}() cannot take inputs of shape {list(x.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
     def _prepared(self) -> tuple[Loader, NDArray[Any]]:
         """How to get at a client's model, and the inputs."""

@@ -136,7 +136,7 @@ class SchedulingPerformance(Workload):
     by: str = "accuracy"
     model: str | None = None
     data: str | None = None
-    metric: str = "accuracy"
+    metric: str | None = None
     last: int = 10
     candidates: Sequence[str] | None = None
     exploration: float | None = None
@@ -152,7 +152,7 @@ class SchedulingPerformance(Workload):
         if self.by == "oort":
             object.__setattr__(self, "policy_class", PolicyClass.P4)
         else:
-            check_task(self.name, self.model, self.data, self.metric)
+            check_task(self.name, self.model, self.data, self.metric or "accuracy")
         self._check_oort()
 
     def _check_oort(self) -> None:
@@ -188,12 +188,12 @@ class SchedulingPerformance(Workload):
 
     def _best(self, inputs: Inputs) -> SchedulingPerformanceResult:
         updates = inputs.updates(require_round(self.name, inputs.scope))
-        models = evaluator(self.name, str(self.model), str(self.data))
+        model, metric = evaluator(self.name, str(self.model), str(self.data)), self.metric or "accuracy"
         score = np.full(len(updates), np.nan)
         for i, update in enumerate(updates.values()):
-            outputs = models.outputs(update)
+            outputs = model.outputs(update)
             if np.isfinite(outputs).all():
-                score[i] = judge(models.what, outputs, models.y, self.metric)
+                score[i] = judge(model.what, outputs, model.y, metric)
         clients, finite = list(updates), np.isfinite(score)
         self._enough(np.flatnonzero(finite), "clients whose updates give finite outputs")
         chosen = [clients[i] for i in np.argsort(-score, kind="stable")[: self.count]]

@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -31,6 +32,19 @@ def test_arrays_come_back_with_dtype_and_shape_and_can_be_written(array: np.ndar
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     np.testing.assert_array_equal(back, array)
     assert back.flags.writeable
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+def test_arrays_of_foreign_dtypes_come_back_as_such(dtype: type) -> None:
+    array = np.array([[0.5, -2.0, 448.0]]).astype(dtype)
+    back = wire.unpack(wire.pack([array]))[0]
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_an_array_larger_than_a_message_of_msgpack_comes_back() -> None:
+    back = wire.unpack(wire.pack(np.zeros(101 << 20, np.uint8)))
+    assert back.shape == (101 << 20,)
 
 
 def test_numpy_scalars_strings_and_sets_become_plain() -> None:

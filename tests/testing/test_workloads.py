@@ -168,6 +168,26 @@ class ClassByName(Sum):
 
 
 @dataclass(frozen=True)
+class ClassByParameter(Sum):
+    recent: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_class", PolicyClass.P4 if self.recent else PolicyClass.P2)
+
+
+@dataclass(frozen=True)
+class ClassByNameForSome(Sum):
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_class", "P4")
+
+
+@dataclass(frozen=True)
+class ClassByChance(Sum):
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "policy_class", list(PolicyClass)[next(_CALLS) % 4])
+
+
+@dataclass(frozen=True)
 class AnyResult(Sum):
     result_type: ClassVar[type] = dict
 
@@ -183,6 +203,8 @@ class NotFrozen(Workload):
 
 def test_the_example_keeps_it() -> None:
     check_workload(Sum)
+    check_workload(ClassByParameter)
+    check_workload(lambda: ClassByParameter(recent=True))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +223,8 @@ def test_the_example_keeps_it() -> None:
         (TakesAnObject, "parameters of .* do not travel"),
         (KnowsNothing, "answers nothing about the job"),
         (ClassByName, "policy_class must be"),
+        (ClassByNameForSome, r"ClassByNameForSome\(\)\.policy_class must be"),
+        (ClassByChance, "parameters of .* must decide its policy_class"),
         (AnyResult, "result_type must be a dataclass"),
         (NotFrozen, "is not a dataclass"),
     ],

@@ -45,7 +45,7 @@ def test_counts_equal_intersections_of_sets(seed, clients):
         active = [set(np.flatnonzero(client[row])) for client in bits]
         for out in range(clients):
             expected[out, row] = len(set.intersection(*(s for i, s in enumerate(active) if i != out)))
-    everybody, more = common(bits)
+    everybody, more = common(np.packbits(bits, axis=2), 50)
     np.testing.assert_array_equal(everybody + more, expected)
 
 
