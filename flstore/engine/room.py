@@ -21,6 +21,9 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
         for f, part in holders(table, gone):
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
         release(state, slot, table, gone)
+        if slot in state.derived and not table.wants.any():
+            del state.derived[slot]
+            state.underived.pop(slot, None)
     return actions
 
 
