@@ -64,6 +64,8 @@ class Deriving:
     async def _derive(self, function: int, workload: Derivable, scope: Scope) -> None:
         try:
             keys = self._needs(workload, scope)
+            if not workload.derivation(keys):
+                return
             with self._catalogue.lock:
                 parts = self._catalogue.key_sets(keys)
                 generations = self._catalogue.state.loading([(function, part) for part in parts])[1]

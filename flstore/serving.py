@@ -339,8 +339,8 @@ class Serving:
             extra.update((key, value) for key, value in found if value is not None)
         workload = question.workload
         order = {**order_of(workload, question.scope), "objects": objects, "extra": list(map(wire.key_values, extra))}
-        if self._derives and isinstance(workload, Derivable):
-            order["derivation"] = workload.derivation(question.keys)
+        if self._derives and isinstance(workload, Derivable) and (name := workload.derivation(question.keys)):
+            order["derivation"] = name
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
     def _located(self, part: KeySet, peer: Any) -> list[list[Any]]:

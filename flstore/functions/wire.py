@@ -46,7 +46,7 @@ def _default(value: Any) -> Any:
         if value.dtype.kind in "US":
             return value.tolist()
         # To NumPy's own notation, bfloat16 and float8 are bytes without a name.
-        dtype = value.dtype.name if value.dtype.kind == "V" else value.dtype.str
+        dtype = value.dtype.name if value.dtype.isbuiltin == 2 else value.dtype.str
         head = msgpack.packb([dtype, list(value.shape)])
         return msgpack.ExtType(_ARRAY, head + np.ascontiguousarray(value).tobytes())
     if isinstance(value, set | frozenset):

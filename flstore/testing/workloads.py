@@ -23,7 +23,7 @@ from flstore.parts import cut
 from flstore.testing.sample_job import SampleJob, sample_job
 from flstore.types import Key, Kind, Part, PolicyClass
 from flstore.workloads import Workload, by_path, from_path
-from flstore.workloads.base import Additive, Inputs, Scope
+from flstore.workloads.base import Additive, Derivable, Inputs, Scope
 
 SCOPES: tuple[Mapping[str, Any], ...] = (
     {}, {"round": 3}, {"client": "c1"}, {"round": 3, "client": "c1"}, {"rounds": (2, 3)},
@@ -48,6 +48,7 @@ def check_workload(
     - name in `needs` nothing but objects that exist, each once, and the same ones when it is asked again;
     - answer with its `result_type`, from those objects alone, whatever order they are in;
     - answer equally when it is asked again, and leave its inputs as they were;
+    - if it is ``Derivable``, answer the same from what was derived before, and leave that as it was;
     - if it is ``Additive``, answer the same from ranges of the tensors as from whole ones, but for rounding;
     - meet a round, a client or a job that does not exist with an error of FLStore's, or with objects that do exist.
 
@@ -127,6 +128,8 @@ def _check_answers(workload: Workload, job: SampleJob, scope: Scope) -> None:
         _fail(f"{workload} gave another answer when it was asked again about {scope}")
     if first != _answer(workload, job, scope, keys[::-1]):
         _fail(f"the answer of {workload} about {scope} depends on the order in which its inputs arrived")
+    if isinstance(workload, Derivable) and workload.derivation(keys):
+        _check_derived(workload, job, scope, keys, first)
     if isinstance(workload, Additive) and workload.in_ranges and all(key.kind is not Kind.METADATA for key in keys):
         _check_ranges(workload, job, scope, keys, wire.unpack(first))
 
@@ -174,6 +177,13 @@ def _answer(workload: Workload, job: SampleJob, scope: Scope, keys: list[Key]) -
     if arrived != sent:
         _fail(f"the result of {workload} is another one when it arrives")
     return sent
+
+
+def _check_derived(workload: Derivable, job: SampleJob, scope: Scope, keys: list[Key], answer: bytes) -> None:
+    total = workload.derive(Inputs(scope, {key: job.read(key) for key in keys}))
+    for _ in range(2):  # others use it afterwards
+        if wire.pack_result(workload.finish(scope, total)) != answer:
+            _fail(f"{workload} answers otherwise, about {scope}, from what it derived before")
 
 
 def _check_ranges(workload: Additive, job: SampleJob, scope: Scope, keys: list[Key], whole: dict[str, Any]) -> None:

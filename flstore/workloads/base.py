@@ -116,7 +116,10 @@ class Derivable(Workload):
     """
 
     def derivation(self, keys: Collection[Key]) -> str:
-        """A name for what :meth:`derive` computes from these objects. Default: of this workload and its parameters."""
+        """A name for what :meth:`derive` computes from these objects; "" when nothing is derived with these parameters.
+
+        Default: one for this workload and its parameters.
+        """
         return repr(self)
 
     @abstractmethod

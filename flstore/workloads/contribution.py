@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from flstore.workloads._gram import Matrix, cosine, nonfinite_rows
 from flstore.workloads._mean import is_finite, weighted_mean
 from flstore.workloads._params import check_choice, check_integer, check_not_negative
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, round_needs, round_updates
+from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates
 from flstore.workloads._scores import check_task
 from flstore.workloads._shapley import Shapley, estimate, exact, sampled
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, require_round
@@ -169,6 +169,9 @@ class Contribution(Additive):
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
         return round_needs(self.name, self.of if self.in_ranges else None, scope, catalogue)
+
+    def derivation(self, keys: Collection[Key]) -> str:
+        return PRODUCTS if self.in_ranges else ""
 
     def compute(self, inputs: Inputs) -> ContributionResult:
         return super().compute(inputs) if self.in_ranges else self._by_score(inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from flstore.types import Key, PolicyClass
 from flstore.workloads._gram import Matrix, cosine, nonfinite_rows
 from flstore.workloads._params import check_choice, check_integer
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, round_needs, round_updates
+from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope
 
 _ROUNDING = 1e-6
@@ -120,6 +120,9 @@ class SchedulingSimilarity(Additive):
         keys = round_needs(self.name, self.of, scope, catalogue)
         self._check(sum(key.client is not None for key in keys), "clients")
         return keys
+
+    def derivation(self, keys: Collection[Key]) -> str:
+        return PRODUCTS
 
     def partial(self, inputs: Inputs) -> dict[str, Any]:
         return round_updates(self.name, self.of, inputs).products()

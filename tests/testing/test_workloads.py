@@ -295,3 +295,18 @@ class Longest(Additive):
 def test_a_workload_that_is_not_additive_is_found_out() -> None:
     with pytest.raises(AssertionError, match="from ranges of tensors: sums is"):
         check_workload(Longest)
+
+
+@dataclass(frozen=True)
+class DerivesAnother(Longest):
+    """Computes on its own, past what it derives."""
+
+    name: ClassVar[str] = "derives-another"
+
+    def compute(self, inputs: Inputs) -> Sums:
+        return Sums([0.0 for _ in inputs.updates(require_round(self.name, inputs.scope))])
+
+
+def test_a_workload_that_answers_otherwise_from_what_it_derived_is_found() -> None:
+    with pytest.raises(AssertionError, match=r"answers otherwise, about .*, from what it derived before"):
+        check_workload(DerivesAnother)
