@@ -77,6 +77,8 @@ def utilities(reports: Sequence[Report], now: int, preferred_s: float, penalty: 
 
 def exploit(score: Values, count: int, random: np.random.Generator) -> list[int]:
     """Draw `count` of the clients whose utility is near that of the best `count`, by utility (lines 14 to 16)."""
+    if not count:
+        return []
     order = np.argsort(-score, kind="stable")
     admitted = order[score[order] >= CUT_OFF * score[order[max(0, count - 1)]]]
     return _draw(admitted, score[admitted], count, random)

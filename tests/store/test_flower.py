@@ -60,7 +60,7 @@ def test_flstore_and_objstore_agg_answer_alike_on_real_updates(trained: Any) -> 
             scope = {**params, **({"client": client} if "client" in params else {})}
             if "client" in params and "round" in params:
                 scope["round"] = at
-            if workload == "inference":
+            if "model" in params:
                 scope |= {"model": "tests.store.tiny_models:mobilenet", "data": "tests.store.tiny_models:images"}
             assert_same(store.request(workload, **scope).value, baseline.request(workload, **scope).value)
 

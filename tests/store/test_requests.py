@@ -26,6 +26,11 @@ REQUESTS: list[tuple[str, dict[str, Any]]] = [
     ("incentives", {"round": 3, **NET}),
     ("contribution", {"round": 3}),
     ("contribution", {"round": 3, "utility": "accuracy", **NET}),
+    ("aggregation", {"round": 3, "rule": "median"}),
+    ("debugging", {"round": 3, **NET}),
+    ("scheduling_similarity", {"round": 3, "count": 2}),
+    ("scheduling_performance", {"round": 3, "count": 2, **NET}),
+    ("scheduling_performance", {"round": 3, "count": 2, "by": "oort"}),
     ("hyperparameters", {}),
     ("hyperparameters", {"round": 3, "last": 2}),
 ]
