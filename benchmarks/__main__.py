@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import apart, machine, report
 from benchmarks.rows import Row
 
 NAMES = (
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
         began = time.perf_counter()
-        found[name] = importlib.import_module(f"benchmarks.{name}").run(quick=options.quick)
+        found[name] = apart.run(name, options.quick)
         took_s[name] = time.perf_counter() - began
     print(report.table(row for rows in found.values() for row in rows))
     # A part of the figures, or figures of a small model, must not replace the whole ones.

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from flstore.functions import wire
 from flstore.functions.memory import FunctionMemory
 from flstore.types import Key
 
-What: TypeAlias = tuple[str, frozenset[Key]]
-"""What was derived (``Derivable.derivation``), and from which objects."""
+What: TypeAlias = tuple[str, frozenset[tuple[Key, int]]]
+"""What was derived (``Derivable.derivation``), and from which objects: each by its name and by the last load that was
+decided before it existed, because what is deleted and ingested anew is another object of that name."""
+
+
+def what_of(order: Mapping[str, Any]) -> What:
+    """What a request needs that can be derived."""
+    objects = ((wire.key_of(values), since) for values, _, _, since in order["objects"])
+    return order["derivation"], frozenset(objects)
 
 
 class Derived:
@@ -63,7 +71,7 @@ class Derived:
 
     def _keep(self, what: What, value: dict[str, Any]) -> None:
         size = size_of(value)
-        if all(key in self._memory.entries for key in what[1]) and self._memory.spare_bytes >= size:
+        if all(self._memory.find(key, since=since) for key, since in what[1]) and self._memory.spare_bytes >= size:
             self._values[what] = value, size
             self._memory.derived_bytes += size
 
@@ -74,7 +82,7 @@ class Derived:
 
     def _forget(self, key: Key) -> None:
         """Nothing stays that was derived from an object that is not held any more."""
-        for what in [what for what in self._values if key in what[1]]:
+        for what in [what for what in self._values if any(key == other for other, _ in what[1])]:
             self._remove(what)
 
     def _remove(self, what: What) -> int:

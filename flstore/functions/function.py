@@ -26,7 +26,7 @@ from flstore import codec, parts, tensors
 from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
 from flstore.functions import computing, wire
 from flstore.functions.arriving import Arriving, part_of, part_values, read_stored_part, take_part
-from flstore.functions.derived import Derived, What
+from flstore.functions.derived import Derived, what_of
 from flstore.functions.desk import ORDERS, Desk
 from flstore.functions.lease import Lease
 from flstore.functions.memory import SCRATCH_SHARE, Entry, FunctionMemory, cache_bytes
@@ -326,7 +326,6 @@ class CacheFunction(Desk, WorkerPlugin):
         loop = asyncio.get_running_loop()
         if "derivation" not in order:
             return *await loop.run_in_executor(self.compute, computing.answer, order, inputs), False
-        what: What = order["derivation"], frozenset(inputs.data)
         begun: list[float] = []
 
         async def derive() -> dict[str, Any]:
@@ -334,7 +333,7 @@ class CacheFunction(Desk, WorkerPlugin):
             begun.append(began)
             return total
 
-        total = await self.derived.get(what, derive)
+        total = await self.derived.get(what_of(order), derive)
         scope, pool = inputs.scope, self.compute
         packed, began, ended = await loop.run_in_executor(pool, computing.finish, order, scope, total)
         return packed, begun[0] if begun else began, ended, not begun
@@ -354,7 +353,7 @@ class CacheFunction(Desk, WorkerPlugin):
                 total, _, _ = await loop.run_in_executor(self.ahead, computing.derive, order, inputs)
                 return total
 
-            await self.derived.get((order["derivation"], frozenset(inputs.data)), derive)
+            await self.derived.get(what_of(order), derive)
         finally:
             await self._let_go(gathered)
         return {}

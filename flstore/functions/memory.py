@@ -204,14 +204,12 @@ class FunctionMemory:
             self.scratch_bytes += size_bytes
 
     async def renew(self) -> None:
-        """Begin a new time with what is here: whoever counts from now on may count from 0.
+        """Begin a new time with what is here: loads of the time before, which wait for room, give up.
 
-        Loads of the time before, which wait for room and are not valid any more, give up.
+        Entries keep their generations: the engine that counts them is the same, and tells by them what is deleted.
         """
         async with self._room:
             self.tombstones.clear()
-            for entry in self.entries.values():
-                entry.generation = 0
             self._room.notify_all()
 
     async def release(self, size_bytes: int) -> None:

@@ -13,7 +13,7 @@ A, B = (Key("job", Kind.UPDATE, 1, client) for client in "ab")
 VALUE = {"products": np.zeros(10)}
 
 
-async def made(derived: Derived, *keys: Key, name: str = "products") -> list[str]:
+async def made(derived: Derived, *keys: Key, name: str = "products", since: int = 0) -> list[str]:
     """Which of two requests at the same time had to compute."""
     computed: list[str] = []
 
@@ -25,7 +25,7 @@ async def made(derived: Derived, *keys: Key, name: str = "products") -> list[str
 
         return value
 
-    what = name, frozenset(keys)
+    what = name, frozenset((key, since) for key in keys)
     found = await asyncio.gather(derived.get(what, compute("first")), derived.get(what, compute("second")))
     assert found[0] is found[1] is VALUE
     return computed
@@ -56,6 +56,14 @@ def test_it_is_kept_as_long_as_all_its_objects() -> None:
         return [*counts, len(derived), memory.derived_bytes]
 
     assert asyncio.run(go()) == [1, size_of(VALUE), 0, 0]
+
+
+def test_another_object_of_the_same_name_is_another_matter() -> None:
+    async def go() -> list[list[str]]:
+        derived = Derived(await memory_with(A))
+        return [await made(derived, A), await made(derived, A, since=7), await made(derived, A)]
+
+    assert asyncio.run(go()) == [["first"], ["first"], []]
 
 
 def test_nothing_is_kept_of_what_is_not_held() -> None:
@@ -99,7 +107,7 @@ def test_an_error_is_everybodys_and_not_kept() -> None:
             await asyncio.sleep(0)
             raise ValueError("no")
 
-        what = "products", frozenset([A])
+        what = "products", frozenset([(A, 0)])
         errors = await asyncio.gather(derived.get(what, fail), derived.get(what, fail), return_exceptions=True)
         return [*map(repr, errors), *await made(derived, A)]
 

@@ -162,7 +162,7 @@ def test_a_load_that_is_not_valid_any_more_stops_waiting_and_stays_out() -> None
     run(check())
 
 
-def test_a_new_time_counts_from_the_start() -> None:
+def test_in_a_new_time_what_was_dropped_may_come_and_what_is_here_stays() -> None:
     async def check() -> None:
         memory = FunctionMemory(1000)
         await memory.insert(key("kept"), "old", 100, 7)
@@ -170,12 +170,16 @@ def test_a_new_time_counts_from_the_start() -> None:
         await memory.drop([key("dropped")], 9)
         assert not await memory.insert(key("dropped"), "too late", 100, 3)
         await memory.renew()
-        assert await memory.insert(key("dropped"), "new", 100, 1)
-        assert await memory.insert(key("kept"), "new", 100, 1)
-        assert [e.value for e in memory.entries.values()] == ["new", "new"]
+        assert await memory.insert(key("dropped"), "new", 100, 10)
+        found = memory.find(key("kept"), since=6)
+        assert found is not None, "loaded after the object came to exist"
+        assert found.value == "old"
+        assert memory.find(key("kept"), since=7) is None, "another object of that name"
+        assert await memory.insert(key("kept"), "new", 100, 11)
+        assert sorted(e.value for e in memory.entries.values()) == ["new", "new"]
         await memory.drop([key("kept")], 9, valid=lambda: False)
         assert key("kept") in memory.entries, "a drop of the time before"
-        await memory.drop([key("kept")], 1)
+        await memory.drop([key("kept")], 11)
         assert key("kept") not in memory.entries
 
     run(check())

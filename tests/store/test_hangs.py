@@ -11,7 +11,7 @@ import pytest
 
 from flstore import FLStore
 from flstore.errors import RequestTimeoutError
-from flstore.types import FunctionJoined, FunctionLost
+from flstore.types import FunctionJoined, FunctionLost, Kind
 from tests.store.conftest import CLIENTS, fill, make_round
 
 DEADLINE_S = 0.3
@@ -84,6 +84,24 @@ def test_a_function_that_stays_silent_is_given_up_and_may_come_back(open_store: 
         for f, slots in store._state.holdings().items()
     }
     assert {n: len(keys) for n, keys in store.inventory().items()} == index, "what it still held was adopted or dropped"
+
+
+def test_what_a_function_still_holds_when_it_comes_back_is_not_loaded_again(open_store: Any) -> None:
+    store = open_store(functions=1, ping_deadline_s=DEADLINE_S)
+    fill(store, range(1, 4))
+    store.request("clustering", round=3, k=2)
+    store.flush()
+    before = {name: sorted(keys) for name, keys in store.inventory().items()}
+    loads = store._state.generation
+    with hung(store, "function-0"):
+        wait_until(lambda: bool(events(store, FunctionLost)))
+    wait_until(lambda: len(events(store, FunctionJoined)) == 2)
+    record = store.request("clustering", round=3, k=2).record
+    assert (record.hits, record.misses, record.bytes_moved) == (CLIENTS + 1, 0, 0)
+    store.flush()
+    updates = [k for keys in before.values() for k in keys if k.kind is not Kind.METADATA]
+    assert store._state.generation - loads <= sum(map(len, before.values())) - len(updates)
+    assert {name: sorted(keys) for name, keys in store.inventory().items()} == before
 
 
 def test_with_nobody_else_the_request_waits_for_the_hung_one(open_store: Any) -> None:

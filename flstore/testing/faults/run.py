@@ -1,6 +1,6 @@
 """A thousand faults over a running workload: what is lost, what is wrong, what fails.
 
-    python -m flstore.testing.faults.run --faults 1000 --requests 2000 --seed 0     # about half an hour on two cores
+    python -m flstore.testing.faults.run --faults 1000 --requests 2000 --seed 0     # ten to 25 minutes on two cores
     python -m flstore.testing.faults.run --faults 40 --requests 80                  # what CI does
 
 The first half strikes a store with functions of its own, the second half one on a cluster that others run, on the same
