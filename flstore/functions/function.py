@@ -41,6 +41,8 @@ PEER_TIMEOUT_S = 1.0
 PEER_BYTES_PER_S = 10e6
 """A peer slower than this may hang; the persistent store is asked instead."""
 SHARE_OF_WORKER = 0.6
+IDLE_WITHIN_S = 2.0
+"""A function that is busy for longer derives nothing ahead: it must not hold up who waits for all to be done."""
 
 
 def handler_name(namespace: str) -> str:
@@ -341,7 +343,10 @@ class CacheFunction(Desk, WorkerPlugin):
     async def _derive(self, request: Any) -> dict[str, Any]:
         """Compute what a request will need, when nothing else is computed; without anything that it lacks."""
         order = wire.unpack(request)
-        await self._idle.wait()
+        try:
+            await asyncio.wait_for(self._idle.wait(), IDLE_WITHIN_S)
+        except TimeoutError:
+            return {}  # who asks meanwhile computes it, and keeps it
         gathered = await self._gather(order, [])
         try:
             if gathered.absent:

@@ -7,6 +7,7 @@ import pytest
 
 from flstore.testing import faults
 from tests.store.conftest import CLIENTS, fill, make_round
+from tests.store.odd_workloads import WaitsForFile
 
 ROUND = ("clustering", "cosine_similarity", "malicious_filtering")
 
@@ -89,3 +90,20 @@ def test_a_lost_function_takes_it_along_and_it_is_derived_again(open_store: Any)
     ask(store, "clustering", 2)
     store.flush()
     assert ask(store, "cosine_similarity", 3).record.derived
+
+
+def test_a_function_that_is_busy_does_not_hold_up_a_flush(open_store: Any, tmp_path: Any) -> None:
+    store = open_store(functions=1)
+    fill(store, range(1, 4))
+    ask(store, "cosine_similarity", 3)
+    store.flush()
+    until = tmp_path / "go"
+    busy = store.submit(WaitsForFile(path=str(until)), round=3)
+    fill(store, range(4, 5))
+    store.flush()
+    assert not busy.done()
+    assert derived(store) == 1, "of round 3 only"
+    until.touch()
+    assert busy.result(30).value.clients
+    assert not ask(store, "cosine_similarity", 4).record.derived
+    assert ask(store, "cosine_similarity", 4).record.derived, "kept by the request before"
