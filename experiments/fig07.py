@@ -109,7 +109,7 @@ def measure(
         s3.create_bucket(BUCKET)
         for model in models:
             root = f"s3://{BUCKET}/{model}"
-            options = {"storage_options": s3.storage_options, "derive": False}  # the path of the data alone
+            options: dict[str, Any] = {"storage_options": s3.storage_options, "derive": False}  # the data path alone
             with FLStore.local(functions=functions, root=root, **options) as store:
                 training: dict[str, Any] = {
                     "rounds": rounds,
