@@ -8,10 +8,9 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from flstore.catalogue import Catalogue
-from flstore.engine.view import View
 from flstore.errors import FLStoreError
 from flstore.functions import wire
-from flstore.in_parts import order_of
+from flstore.in_parts import located, order_of
 from flstore.moves import Moves
 from flstore.types import Key, Prepare
 from flstore.workloads.base import Derivable, Scope, Workload
@@ -45,6 +44,7 @@ class Deriving:
         self._moves = moves
         self._needs = needs
         self._asked: dict[str, Derivable] = {}
+        self._underway: set[tuple[int, str, frozenset[Key]]] = set()
 
     def asked(self, workload: Workload) -> None:
         """Note a workload with its parameters: the next request is expected to have the same."""
@@ -64,24 +64,26 @@ class Deriving:
     async def _derive(self, function: int, workload: Derivable, scope: Scope) -> None:
         try:
             keys = self._needs(workload, scope)
-            if not workload.derivation(keys):
+            what = function, workload.derivation(keys), frozenset(keys)
+            if not what[1] or what in self._underway:  # several workloads need the same of a round
                 return
-            with self._catalogue.lock:
-                parts = self._catalogue.key_sets(keys)
-                generations = self._catalogue.state.loading([(function, part) for part in parts])[1]
-            await self._moves.wait_for(generations, urgent=False)
-            await self._pool.call(function, "derive", request=self._order(function, workload, scope, keys))
+            self._underway.add(what)
+            try:
+                await self._have_derived(function, workload, scope, keys)
+            finally:
+                self._underway.discard(what)
         except FLStoreError as error:  # a request will compute it, or say what is wrong
             _log.info("%s of round %s was not derived: %s", workload.name, scope.round, error)
 
-    def _order(self, function: int, workload: Derivable, scope: Scope, keys: list[Key]) -> bytes:
-        objects: list[Any] = []
+    async def _have_derived(self, function: int, workload: Derivable, scope: Scope, keys: list[Key]) -> None:
+        """Send the order, once the function has everything; nothing is fetched for what nobody has asked for."""
+        parts = self._catalogue.key_sets(keys)
         with self._catalogue.lock:
-            state = self._catalogue.state
-            for part in self._catalogue.key_sets(keys):
-                here = state.holds(function, part).tolist()
-                about = View(state).size(part).tolist(), state.since(part).tolist(), here
-                for key, size, since, held in zip(self._catalogue.keys(part), *about, strict=True):
-                    objects.append([wire.key_values(key), size, "" if held else None, since])
-        derivation = workload.derivation(keys)
-        return wire.pack({**order_of(workload, scope), "objects": objects, "extra": [], "derivation": derivation})
+            generations = self._catalogue.state.loading([(function, part) for part in parts]).generations
+        await self._moves.wait_for(generations, urgent=False)
+        with self._catalogue.lock:
+            if not all(self._catalogue.state.holds(function, part).all() for part in parts):
+                return
+            objects = [entry for part in parts for entry in located(self._catalogue, part, "")]
+        order = {**order_of(workload, scope), "objects": objects, "extra": [], "derivation": workload.derivation(keys)}
+        await self._pool.call(function, "derive", request=wire.pack(order))

@@ -13,6 +13,7 @@ from flstore.catalogue import Catalogue
 from flstore.engine.state import OnTheWay, State
 from flstore.engine.stripes import FULL
 from flstore.engine.table import NOWHERE
+from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import CapacityError, FunctionLostError, UpdateNotFoundError
 from flstore.functions import wire
@@ -49,6 +50,13 @@ def order_of(workload: Workload, scope: Scope) -> dict[str, Any]:
         "params": {f.name: getattr(workload, f.name) for f in dataclasses.fields(workload)},  # type: ignore[arg-type]
         "scope": {"job": scope.job, "round": scope.round, "client": scope.client, "rounds": scope.rounds},
     }
+
+
+def located(catalogue: Catalogue, part: KeySet, peer: Any) -> list[list[Any]]:
+    """Objects as an order names them, and where they are: "" on the function itself, None in the persistent store."""
+    sizes, since = View(catalogue.state).size(part).tolist(), catalogue.state.since(part).tolist()
+    known = zip(catalogue.keys(part), sizes, since, strict=True)
+    return [[wire.key_values(key), size, peer, born] for key, size, born in known]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from weakref import WeakSet
 from flstore.catalogue import Catalogue
 from flstore.engine import reroute
 from flstore.engine.state import OnTheWay
-from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import (
     CapacityError,
@@ -29,7 +28,7 @@ from flstore.errors import (
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
 from flstore.heat import Heat
-from flstore.in_parts import InParts, order_of, slot_of
+from flstore.in_parts import InParts, located, order_of, slot_of
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
@@ -329,11 +328,11 @@ class Serving:
             function = self._pool.functions.get(number)
             answers = function is not None and not function.silent.is_set()
             peer = "" if number == run.function else function.address if function is not None and answers else None
-            objects += self._located(part, peer)
+            objects += located(self._catalogue, part, peer)
         for slot, part in in_parts.items():
-            objects += self._located(part, self._in_parts.holders(slot))
+            objects += located(self._catalogue, part, self._in_parts.holders(slot))
         for part in run.missing:
-            objects += self._located(part, None)
+            objects += located(self._catalogue, part, None)
         for part in (*run.missing, *(part for _, part in run.held if everything)):
             found = ((key, self._not_durable(key)) for key in self._catalogue.keys(part))
             extra.update((key, value) for key, value in found if value is not None)
@@ -342,11 +341,6 @@ class Serving:
         if self._derives and isinstance(workload, Derivable) and (name := workload.derivation(question.keys)):
             order["derivation"] = name
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
-
-    def _located(self, part: KeySet, peer: Any) -> list[list[Any]]:
-        sizes, since = View(self._state).size(part).tolist(), self._state.since(part).tolist()
-        known = zip(self._catalogue.keys(part), sizes, since, strict=True)
-        return [[wire.key_values(key), size, peer, born] for key, size, born in known]
 
 
 def _involved(run: Run) -> set[int]:

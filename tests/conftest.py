@@ -2,8 +2,13 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from flstore.testing.services import S3Server, rclone_s3, swift_s3
+from tests.servers import started
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -14,3 +19,15 @@ os.environ["FLSTORE_RUNTIME"] = _runtime.name
 
 settings.register_profile("flstore", deadline=None, print_blob=True)
 settings.load_profile("flstore")
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A fast S3 server, one for all tests: each makes buckets of its own."""
+    yield from started(lambda: rclone_s3(tmp_path_factory.mktemp("rclone")))
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A faithful S3 server, one for all tests."""
+    yield from started(lambda: swift_s3(tmp_path_factory.mktemp("swift")))

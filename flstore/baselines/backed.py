@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from flstore.baselines.forwarding import Forwarding
 from flstore.baselines.redis_files import RedisFiles
 from flstore.persistence.files import Files
 from flstore.persistence.threads import concurrently
@@ -12,7 +13,7 @@ from flstore.tensors import Buffer
 _THREADS = 8
 
 
-class BackedFiles:
+class BackedFiles(Forwarding):
     """Files of which the persistent store has all, and Redis as many as it has room for.
 
     Parameters
@@ -24,6 +25,7 @@ class BackedFiles:
     """
 
     def __init__(self, front: RedisFiles, back: Files, try_to: Callable[[Callable[[], None]], bool]) -> None:
+        super().__init__(back)
         self.front, self.back, self._try_to = front, back, try_to
 
     def create(self, path: str, data: Buffer) -> None:
@@ -64,9 +66,6 @@ class BackedFiles:
         except FileNotFoundError:
             return None
 
-    def exists(self, path: str) -> bool:
-        return self.back.exists(path)
-
     def remove(self, path: str) -> None:
         self.back.remove(path)
         self.front.remove_all([path])
@@ -76,15 +75,3 @@ class BackedFiles:
         removed = self.back.remove_all(paths)
         self.front.remove_all(paths)
         return removed
-
-    def prune(self, path: str) -> None:
-        self.back.prune(path)
-
-    def folders(self, path: str) -> list[str]:
-        return self.back.folders(path)
-
-    def files(self, path: str, *, hidden: bool = False) -> dict[str, int]:
-        return self.back.files(path, hidden=hidden)
-
-    def temporaries(self, path: str) -> dict[str, float]:
-        return self.back.temporaries(path)

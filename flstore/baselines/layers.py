@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from flstore.baselines.forwarding import Forwarding
 from flstore.codec import Header, checksum_of
 from flstore.errors import CorruptObjectError
-from flstore.persistence.files import Files
 from flstore.persistence.layout import parse_path
 from flstore.tensors import Buffer, aligned_empty, as_bytes
 
@@ -23,15 +23,12 @@ FOLDER = ".layers"
 _PIECE = re.compile(r"(.+)\.layers/(head|[0-9a-f]{32}/[0-9]{5,})")
 
 
-class LayeredFiles:
+class LayeredFiles(Forwarding):
     """Files of which each ``.safetensors`` lies in pieces, fetched one after the other; all others are as they are.
 
     Tensors lie in a folder named by the checksum of their update: of two that race for one name, neither writes over
     what the other wrote.
     """
-
-    def __init__(self, files: Files) -> None:
-        self.inner = files
 
     def create(self, path: str, data: Buffer) -> None:
         if path.endswith(SUFFIX):
@@ -114,12 +111,6 @@ class LayeredFiles:
             for folder in {piece.rpartition("/")[0] for piece in pieces}:
                 self.inner.prune(folder)
         return removed
-
-    def prune(self, path: str) -> None:
-        self.inner.prune(path)
-
-    def folders(self, path: str) -> list[str]:
-        return self.inner.folders(path)
 
     def files(self, path: str, *, hidden: bool = False) -> dict[str, int]:
         found, pieces = self._sorted(path, hidden)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from flstore.baselines.forwarding import Forwarding
 from flstore.persistence.files import Files
 from flstore.persistence.files import LocalFiles as FilesOfThisMachine
 from flstore.tensors import Buffer
@@ -34,7 +35,7 @@ class MappedFiles(FilesOfThisMachine):
         return super().read(path)
 
 
-class CachedFiles:
+class CachedFiles(Forwarding):
     """Files elsewhere, each of which stays in a folder of this machine once it was read, and is mapped from there.
 
     As fsspec's ``filecache::`` does, it does not ask whether the file has changed meanwhile: updates never do. What
@@ -42,7 +43,7 @@ class CachedFiles:
     """
 
     def __init__(self, files: Files, folder: str | os.PathLike[str]) -> None:
-        self.inner = files
+        super().__init__(files)
         self.copies = MappedFiles(str(Path(folder).expanduser()))
 
     def read(self, path: str, size: int | None = None, start: int = 0) -> Buffer:
@@ -69,16 +70,10 @@ class CachedFiles:
     def _is_folder(self, path: str) -> bool:
         return (self.copies.root / path).is_dir()
 
-    def create(self, path: str, data: Buffer) -> None:
-        self.inner.create(path, data)
-
     def replace(self, path: str, data: Buffer) -> None:
         self.forget([path])
         self.inner.replace(path, data)
         self.forget([path])  # another thread may have read the old one meanwhile
-
-    def exists(self, path: str) -> bool:
-        return self.inner.exists(path)
 
     def remove(self, path: str) -> None:
         self.inner.remove(path)
@@ -89,15 +84,3 @@ class CachedFiles:
         removed = self.inner.remove_all(paths)
         self.forget(paths)
         return removed
-
-    def prune(self, path: str) -> None:
-        self.inner.prune(path)
-
-    def folders(self, path: str) -> list[str]:
-        return self.inner.folders(path)
-
-    def files(self, path: str, *, hidden: bool = False) -> dict[str, int]:
-        return self.inner.files(path, hidden=hidden)
-
-    def temporaries(self, path: str) -> dict[str, float]:
-        return self.inner.temporaries(path)

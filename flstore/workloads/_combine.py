@@ -20,8 +20,8 @@ Rows = Sequence[NDArray[Any]]
 Rule = Callable[[Rows], NDArray[np.float64]]
 """From chunks of several updates, float32 or float64, the chunk of one; must leave them as they are."""
 
-# A chunk of each of ten updates, and what is computed of them, stays in a core's own cache.
-_CHUNK = 1 << 15
+# Long enough that two threads rarely meet at the interpreter's lock; short enough for a core's cache.
+_CHUNK = 1 << 17
 
 
 def combine(updates: Sequence[ClientUpdate], rule_for: Callable[[list[int]], Rule]) -> tuple[Blank, list[int]]:
@@ -63,6 +63,12 @@ def combine(updates: Sequence[ClientUpdate], rule_for: Callable[[list[int]], Rul
             )
         _pass([updates[i] for i in kept], blank, rule_for(kept))
     return blank, sorted(bad)
+
+
+def weighted_mean(updates: Sequence[ClientUpdate], weights: Sequence[float]) -> dict[str, NDArray[Any]]:
+    """The model whose tensors are means of those of finite updates with these weights, whose sum is one."""
+    shares = np.asarray(weights, dtype=np.float64)
+    return combine(updates, lambda kept: weighted(shares[kept]))[0].tensors()
 
 
 def weighted(weights: NDArray[np.float64]) -> Rule:

@@ -7,7 +7,7 @@ clients the matrix of them has a hundred numbers, and the pass that makes it is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flstore.codec import ClientUpdate, aligned_empty
 from flstore.errors import InvalidUpdateError
+from flstore.tensors import nonfinite
 
 Matrix = NDArray[np.float64]
 
@@ -27,6 +28,7 @@ _FEW = 16
 # two products a thread waits for the interpreter: 0.035 s with two threads, 0.048 s with chunks of half the length.
 _CHUNK_OF_FEW = 1 << 18
 _MOST_THREADS = 4
+_SQUARED = ("float32", "float64", "complex64")
 # A matrix product uses all cores by itself.
 _LARGEST_CHUNK = 1 << 17
 _SMALLEST_CHUNK = 1 << 13
@@ -130,6 +132,18 @@ def centred(products: Matrix) -> Matrix:
 def nonfinite_rows(products: Matrix) -> NDArray[np.bool_]:
     """Which updates have NaN or infinities (or are too large to be squared), shape (n,)."""
     return ~np.isfinite(products.diagonal())
+
+
+def is_finite(update: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether an update is free of NaN and infinities, in one pass at the speed of memory."""
+    if isinstance(update, ClientUpdate):
+        lines = [flat(run) for dtype in _SQUARED for run in update.runs(dtype)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = [float(np.dot(line, line)) for line in lines]
+        others = [dtype for dtype in update.dtypes if is_floating(dtype) and dtype not in _SQUARED]
+        if not others and np.isfinite(squares).all():
+            return True
+    return not nonfinite(update)  # squares may have overflowed
 
 
 def is_floating(dtype: str) -> bool:

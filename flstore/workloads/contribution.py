@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from flstore.display.table import Tabular
 from flstore.types import Key, Kind, PolicyClass
+from flstore.workloads._combine import weighted_mean
 from flstore.workloads._evaluate import evaluator
-from flstore.workloads._gram import Matrix, cosine, nonfinite_rows
-from flstore.workloads._mean import is_finite, weighted_mean
+from flstore.workloads._gram import Matrix, cosine, is_finite, nonfinite_rows
 from flstore.workloads._params import check_choice, check_integer, check_not_negative
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates

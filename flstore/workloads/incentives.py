@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flstore.display.table import Tabular
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._evaluate import evaluator
-from flstore.workloads._mean import is_finite
+from flstore.workloads._gram import is_finite
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads._scores import check_task

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, PolicyClass
+from flstore.workloads._combine import weighted_mean
 from flstore.workloads._evaluate import evaluator
-from flstore.workloads._mean import weighted_mean
 from flstore.workloads._params import check_choice, check_integer
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, round_needs

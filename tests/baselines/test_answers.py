@@ -14,7 +14,7 @@ from flstore import FLStore
 from flstore.baselines import CacheAgg, LocalFiles, ObjStoreAgg
 from flstore.system import System
 from flstore.testing.services import S3Server, redis_server
-from tests.baselines.conftest import bucket, started
+from tests.servers import bucket, started
 from tests.store.conftest import CLIENTS, fill
 from tests.store.test_requests import REQUESTS, assert_same
 

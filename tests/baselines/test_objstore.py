@@ -11,7 +11,7 @@ import pytest
 from flstore.baselines import LocalFiles, ObjStoreAgg
 from flstore.errors import RequestTimeoutError, StoreError, UpdateNotFoundError
 from flstore.testing.services import S3Server
-from tests.baselines.conftest import bucket
+from tests.servers import bucket
 from tests.store.conftest import CLIENTS, fill, make_round
 from tests.store.odd_workloads import WaitsForFile
 from tests.store.test_requests import assert_same

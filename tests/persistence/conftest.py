@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 
 from flstore.codec import encode
 from flstore.persistence import ObjectStore
-from flstore.testing.services import S3Server, ServiceMissingError, rclone_s3, swift_s3
 from flstore.types import Key, Kind
 
 Encode = Callable[..., tuple[Key, memoryview]]
@@ -34,29 +31,3 @@ def an_update() -> Encode:
         return key, encode(key, {"w": np.full(1000, fill, np.float32)})
 
     return make
-
-
-def _started(start: Callable[[Path], AbstractContextManager[S3Server]], folder: Path) -> Iterator[S3Server]:
-    try:
-        running = start(folder)
-        server = running.__enter__()
-    except ServiceMissingError as exc:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(exc))
-    try:
-        yield server
-    finally:
-        running.__exit__(None, None, None)
-
-
-@pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A fast S3 server."""
-    yield from _started(rclone_s3, tmp_path_factory.mktemp("rclone"))
-
-
-@pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A faithful S3 server."""
-    yield from _started(swift_s3, tmp_path_factory.mktemp("swift"))

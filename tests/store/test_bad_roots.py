@@ -1,7 +1,6 @@
 """Roots that refuse: read-only, full, absent or locked ones are named, and nothing that was taken in is lost."""
 
 import ast
-import os
 import subprocess
 import threading
 import time
@@ -17,7 +16,7 @@ from flstore import FLStore
 from flstore.errors import StoreError
 from flstore.persistence import verify
 from flstore.testing.faulty_fs import Fault, FaultPlan
-from flstore.testing.services import ServiceMissingError, rclone_s3
+from flstore.testing.services import S3Server
 from tests.disks import small_file_system
 from tests.store.conftest import CLIENTS, fill, make_round
 
@@ -84,23 +83,17 @@ def test_a_disk_that_fills_up_while_training_goes_on(disk: Path) -> None:
 
 
 @pytest.mark.services
-def test_buckets_that_are_not_there_and_keys_that_are_wrong(tmp_path: Path) -> None:
-    try:
-        with rclone_s3(tmp_path) as s3:
-            there = s3.create_bucket("there")
-            with pytest.raises(StoreError, match=r"below s3://nowhere/runs: .*(bucket|NoSuchBucket)"):
-                FLStore.local(root="s3://nowhere/runs", storage_options=s3.storage_options)
-            for wrong in ({"secret": "hunter2-hunter2"}, {"key": "nobody", "secret": "hunter2-hunter2"}):
-                with pytest.raises(StoreError, match="below s3://there") as refused:
-                    FLStore.local(root=there, storage_options={**s3.storage_options, **wrong})
-                chain: BaseException | None = refused.value
-                assert "hunter2" not in f"{refused.value!r}{refused.value}"
-                while (chain := chain.__cause__ if chain else None) is not None:
-                    assert "hunter2" not in f"{chain!r}{chain}"
-    except ServiceMissingError as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
+def test_buckets_that_are_not_there_and_keys_that_are_wrong(rclone: S3Server) -> None:
+    there = rclone.create_bucket("there")
+    with pytest.raises(StoreError, match=r"below s3://nowhere/runs: .*(bucket|NoSuchBucket)"):
+        FLStore.local(root="s3://nowhere/runs", storage_options=rclone.storage_options)
+    for wrong in ({"secret": "hunter2-hunter2"}, {"key": "nobody", "secret": "hunter2-hunter2"}):
+        with pytest.raises(StoreError, match="below s3://there") as refused:
+            FLStore.local(root=there, storage_options={**rclone.storage_options, **wrong})
+        chain: BaseException | None = refused.value
+        assert "hunter2" not in f"{refused.value!r}{refused.value}"
+        while (chain := chain.__cause__ if chain else None) is not None:
+            assert "hunter2" not in f"{chain!r}{chain}"
 
 
 def test_a_clock_that_jumps_disturbs_nothing(open_store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,8 @@
 """Objects that rot, tear or vanish in the persistent store: mended from memory where there is a copy, else named."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from flstore.functions.function import send_buffer
 from flstore.persistence import object_path, verify
 from flstore.testing.faults import corrupt, lose, tear
 from flstore.testing.faulty_fs import Fault, FaultPlan
-from flstore.testing.services import S3Server, ServiceMissingError, rclone_s3, swift_s3
+from flstore.testing.services import S3Server
 from flstore.types import Key, Kind
+from tests.servers import bucket
 from tests.store.conftest import CLIENTS, fill, make_aggregate, make_round
 
 DAMAGE = [corrupt, tear, lose]
@@ -206,19 +206,10 @@ def test_metadata_that_is_damaged_is_answered_from_memory(open_store: Any, tmp_p
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("server", [rclone_s3, swift_s3])
-def test_on_s3(server: Callable[[Path], AbstractContextManager[S3Server]], tmp_path: Path) -> None:
-    try:
-        with server(tmp_path) as s3:
-            _heal_on_s3(s3)
-    except ServiceMissingError as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
-
-
-def _heal_on_s3(s3: S3Server) -> None:
-    root = s3.create_bucket("flstore") + "/runs"
+@pytest.mark.parametrize("server", ["rclone", "swift"])
+def test_on_s3(server: str, request: pytest.FixtureRequest) -> None:
+    s3: S3Server = request.getfixturevalue(server)
+    root = bucket(s3)["root"] + "/runs"
     with FLStore.local(functions=1, memory="64MiB", root=root, storage_options=s3.storage_options) as store:
         fill(store, range(1, 3))
         store.request("clustering", round=2, k=2)

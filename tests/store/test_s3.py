@@ -1,36 +1,22 @@
 """The whole store on real S3 servers: functions load from there, and the baseline reads the same objects."""
 
-import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
-
 import pytest
 
 from flstore import FLStore
 from flstore.baselines import ObjStoreAgg
 from flstore.errors import StoreError
-from flstore.testing.services import S3Server, ServiceMissingError, rclone_s3, swift_s3
+from flstore.testing.services import S3Server
+from tests.servers import bucket
 from tests.store.conftest import CLIENTS, fill
 from tests.store.test_requests import REQUESTS, assert_same
 
 pytestmark = pytest.mark.services
 
 
-@pytest.mark.parametrize("server", [rclone_s3, swift_s3])
-def test_a_store_on_s3(server: Callable[[Path], AbstractContextManager[S3Server]], tmp_path: Path) -> None:
-    try:
-        running = server(tmp_path)
-        with running as s3:
-            _exercise(s3)
-    except ServiceMissingError as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
-
-
-def _exercise(s3: S3Server) -> None:
-    root = s3.create_bucket("flstore") + "/runs"
+@pytest.mark.parametrize("server", ["rclone", "swift"])
+def test_a_store_on_s3(server: str, request: pytest.FixtureRequest) -> None:
+    s3: S3Server = request.getfixturevalue(server)
+    root = bucket(s3)["root"] + "/runs"
     options = {"storage_options": s3.storage_options}
     with FLStore.local(functions=2, memory="64MiB", root=root, **options) as store:
         fill(store, range(1, 6))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from flstore.testing.faulty_fs import Fault, FaultPlan
-from flstore.testing.services import ServiceMissingError, rclone_s3
+from flstore.testing.services import S3Server
 from flstore.testing.stores import check_objects
+from tests.servers import bucket
 
 
 @pytest.fixture
@@ -39,15 +39,9 @@ def test_a_faulty_file_system_without_faults(fresh: Callable[[], str], tmp_path:
 
 
 @pytest.mark.services
-def test_s3_without_conditions(tmp_path: Path) -> None:
-    try:
-        with rclone_s3(tmp_path) as server:
-            bucket = server.create_bucket("bucket")
-            check_objects(lambda: f"{bucket}/{uuid.uuid4().hex}", server.storage_options, exclusive=False)
-    except ServiceMissingError as exc:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(exc))
+def test_s3_without_conditions(rclone: S3Server) -> None:
+    root = bucket(rclone)["root"]
+    check_objects(lambda: f"{root}/{uuid.uuid4().hex}", rclone.storage_options, exclusive=False)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads import Additive, Catalogue, Inputs, Scope, Workload
 from flstore.workloads.base import require_round
 
-NET = {"model": "tests.testing.sample_net:build", "data": "tests.testing.sample_net:data"}
+NET = {"model": "flstore.testing.sample_task:model", "data": "flstore.testing.sample_task:data"}
 NEEDED: dict[str, dict[str, Any]] = dict.fromkeys(
     ("debugging", "incentives", "inference", "personalization", "scheduling_performance"), NET
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-TASK = {"model": "tests.testing.sample_net:build", "data": "tests.workloads.linear:data"}
+TASK = {"model": "flstore.testing.sample_task:model", "data": "tests.workloads.linear:data"}
 CLASSES = 4
 
 
