@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import ml_dtypes
@@ -18,6 +19,7 @@ Bytes: TypeAlias = NDArray[np.uint8]
 ALIGNMENT = 64
 """Bytes; a cache line, and the widest vector load."""
 _CHUNK = 1 << 18
+_OWN_PAGES_BYTES = 1 << 20
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("bool"), "U8": np.dtype("u1"), "I8": np.dtype("i1"), "U16": np.dtype("<u2"),
@@ -45,10 +47,23 @@ def aligned_empty(size_bytes: int) -> Bytes:
     return whole[skip : skip + size_bytes]
 
 
-def aligned_copy(buffer: Buffer) -> Bytes:
+def own_pages(size_bytes: int) -> Bytes:
+    """Bytes for long keeping that start at a multiple of 64: the system gets their memory back when they go.
+
+    What an allocator gets back it may keep, in pieces between what is still in use.
+    """
+    if size_bytes < _OWN_PAGES_BYTES:
+        return aligned_empty(size_bytes)
+    pages = mmap.mmap(-1, size_bytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
+
+
+def aligned_copy(buffer: Buffer, empty: Callable[[int], Bytes] = aligned_empty) -> Bytes:
     """A copy of `buffer` that starts at a multiple of 64 and belongs to the caller."""
     source = np.frombuffer(as_bytes(buffer), np.uint8)
-    copy = aligned_empty(source.nbytes)
+    copy = empty(source.nbytes)
     np.copyto(copy, source)  # without the interpreter's lock, unlike a slice of a memoryview
     return copy
 

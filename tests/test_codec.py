@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +23,7 @@ from flstore.codec import (
     nonfinite,
 )
 from flstore.errors import CorruptObjectError, InvalidUpdateError
-from flstore.tensors import DTYPES
+from flstore.tensors import DTYPES, own_pages
 from flstore.types import Key, Kind
 
 KEY = Key("job", Kind.UPDATE, 3, "client 7")
@@ -260,6 +261,24 @@ def test_overlapping_offsets_are_refused() -> None:
     assert good.count(b"[64,128]") == 1
     with pytest.raises(CorruptObjectError, match="'b' is not where it belongs"):
         decode(good.replace(b"[64,128]", b"[00,064]").replace(b"[00,064]", b"[0,64]  "), verify=False)
+
+
+@pytest.mark.parametrize("size", [1, 1000, (1 << 20) - 1, 1 << 20, 3_000_001])
+def test_own_pages_are_aligned_and_their_memory_goes_with_them(size: int) -> None:
+    found = own_pages(size)
+    assert (found.nbytes, found.ctypes.data % 64, found.flags.writeable) == (size, 0, True)
+    assert np.array_equal(aligned_copy(bytes(range(256)), own_pages), np.arange(256, dtype=np.uint8))
+    at = found.ctypes.data
+    del found
+    if size > 1 << 20:
+        assert not any(first <= at < last for first, last in _mapped())
+
+
+def _mapped() -> list[tuple[int, int]]:
+    """Ranges of addresses that this process has, on Linux; none elsewhere."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    return [(int(a, 16), int(b, 16)) for a, b in (line.split()[0].split("-") for line in lines)]
 
 
 def test_aligned_copy_is_aligned_and_owned() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flstore import codec, parts
 from flstore.errors import CapacityError, CorruptObjectError
-from flstore.tensors import Bytes, aligned_empty, as_bytes
+from flstore.tensors import Bytes, aligned_empty, as_bytes, own_pages
 from flstore.types import Cut, Key, Part
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Arriving:
         data = as_bytes(piece)
         with self._lock:
             if at == 0:
-                self._buffers[key] = (generation, aligned_empty(total), 0)
+                self._buffers[key] = (generation, own_pages(total), 0)
             known, buffer, filled = self._buffers.get(key, (-1, aligned_empty(0), 0))
             if known != generation or filled != at or at + data.nbytes > buffer.nbytes:
                 raise CorruptObjectError(f"{key}: a piece from byte {at} on, where {filled} bytes had arrived")

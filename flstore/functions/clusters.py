@@ -32,8 +32,9 @@ _DASK = {
     # No status pages: they would be open to every user of the machine.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
-    # Dask's default is one thread a worker; a function that computes alone may use every core.
-    "distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536},
+    # Dask's defaults are one thread a worker, though a function that computes alone may use every core, and memory that
+    # is given back at once, so that what every layer of a model makes is fresh pages (and takes twice as long).
+    "distributed.nanny.pre-spawn-environ": {},
 }
 
 

@@ -9,7 +9,6 @@ or replicated behind our back. Messages carry plain values and buffers (see ``wi
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 import time
 import uuid
@@ -24,7 +23,7 @@ from distributed.protocol import to_serialize
 
 from flstore import codec, parts, tensors
 from flstore.errors import CorruptObjectError, FLStoreError, FunctionLostError
-from flstore.functions import computing, wire
+from flstore.functions import computing, own_process, wire
 from flstore.functions.arriving import Arriving, part_of, part_values, read_stored_part, take_part
 from flstore.functions.derived import Derived, what_of
 from flstore.functions.desk import ORDERS, Desk
@@ -104,7 +103,7 @@ class CacheFunction(Desk, WorkerPlugin):
 
         self.worker, self._leaving = worker, False
         if worker.nanny is not None and self.lease_s is None:
-            _collect_seldom()
+            own_process.collect_seldom()
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
         self.borrower = Borrower()
@@ -277,6 +276,7 @@ class CacheFunction(Desk, WorkerPlugin):
         self._check(incarnation)
         meant = [wire.key_of(values) for values in wire.unpack(keys)]
         await self.memory.drop(meant, generation, settled, valid=lambda: incarnation == self.incarnation)
+        await self._in_io(own_process.give_back)
         return {}
 
     async def _get(self, keys: Any, part: Any = None) -> dict[str, Any]:
@@ -462,13 +462,6 @@ class CacheFunction(Desk, WorkerPlugin):
         return await asyncio.get_running_loop().run_in_executor(self.io, function, *args)
 
 
-def _collect_seldom() -> None:
-    """Look for garbage less often, and not among modules, in a process of ours: it answers small requests all day."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 def _room(worker: Any) -> int:
     """What a worker can give: where Dask limits its memory, Dask must not see it fill up and pause or kill it."""
     limit = worker.memory_manager.memory_limit
@@ -478,9 +471,11 @@ def _room(worker: Any) -> int:
 def _take(key: Key, buffer: Any, of: Part | None = None) -> tuple[Any, int]:
     """Own what arrived with a message: one aligned copy, verified."""
     if of is not None:
-        update = codec.decode(tensors.aligned_copy(buffer), key=key, part=of)
+        update = codec.decode(tensors.aligned_copy(buffer, tensors.own_pages), key=key, part=of)
         return update, update.size_bytes
-    return take(key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer))
+    return take(
+        key, wire.unpack(buffer) if key.kind is Kind.METADATA else tensors.aligned_copy(buffer, tensors.own_pages)
+    )
 
 
 def send_buffer(buffer: Any) -> Any:

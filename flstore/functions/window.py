@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from flstore.tensors import Bytes, aligned_copy, as_bytes
+from flstore.tensors import Bytes, aligned_copy, as_bytes, own_pages
 
 WORTH_BYTES = 1 << 20
 """Smaller objects travel in their message."""
@@ -166,7 +166,7 @@ class Borrower:
             if at + size_bytes > len(mapped):
                 raise OSError(f"the window ends {at + size_bytes - len(mapped)} bytes too early")
             with memoryview(mapped) as whole, whole[at : at + size_bytes] as part:
-                return aligned_copy(part)
+                return aligned_copy(part, own_pages)
         finally:
             self._leave(where)
 

@@ -1,0 +1,93 @@
+"""What no system can go below on this machine: one pass over the bytes, or the products of the forward passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.latency.parameters import Parameters
+from benchmarks.latency.task import held_out, task
+from flstore.federated.models import build, state_arrays
+from flstore.workloads._evaluate import evaluator
+
+_REPETITIONS = 5
+_SIDE = 4096
+
+
+def floors(model: str, parameters: Parameters) -> pd.Series:
+    """Seconds of each workload on the updates of a round, by workload.
+
+    Bytes go by at the rate at which NumPy sums them with one thread, multiplications at that of a large float32 matrix
+    product with all. What a workload does to the bytes and multiplies is counted once: each update and the model that
+    it started from are read, each model that is judged goes forward over all examples. Products with padding are none.
+    """
+    sum_s = _seconds_a_byte()
+    network = build(model).eval()
+    size = sum(array.nbytes for array in state_arrays(network).values())
+    forward_s = _flops(model) * _seconds_a_flop()
+    updates = parameters.clients_per_round
+    clusters = parameters.workloads["personalization"]["clusters"]
+    read_s = (updates + 1) * size * sum_s
+    forward = {
+        "inference": 1, "incentives": updates, "scheduling_performance": updates, "personalization": updates + clusters,
+    }  # fmt: skip
+    found = {w: forward[w] * forward_s if w in forward else read_s for w in parameters.workloads}
+    found["personalization"] += read_s
+    return pd.Series(found, name=model)
+
+
+def _flops(model: str) -> int:
+    """Of one model on all examples: those of the layers as they are, or of our shortcuts where these need fewer."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    x = torch.from_numpy(held_out()[0].copy())
+    judged = evaluator("latency", *(getattr(task(model), name) for name in ("model", "data")))
+    plain = build(model).eval()
+    padding = [0]
+    for layer in plain.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(lambda layer, given, _: padding.append(_with_padding(layer, given[0].shape)))
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as nominal:
+            plain(x[:1])
+        with FlopCounterMode(display=False) as ours, judged.loaded(state_arrays(plain)) as shortened:
+            shortened(x[:1])
+    return len(x) * min(nominal.get_total_flops() - sum(padding), ours.get_total_flops())
+
+
+def _with_padding(layer: Any, shape: tuple[int, ...]) -> int:
+    """Floating-point operations of a convolution of one image that multiply padding."""
+    inside, all_of_them = 1, 1
+    for size, pad, step, kernel, stride in zip(
+        shape[2:], layer.padding, layer.dilation, layer.kernel_size, layer.stride, strict=True
+    ):
+        out = (size + 2 * pad - step * (kernel - 1) - 1) // stride + 1
+        at = np.arange(out)[:, None] * stride - pad + np.arange(kernel) * step
+        inside, all_of_them = inside * int(((at >= 0) & (at < size)).sum()), all_of_them * at.size
+    return 2 * (all_of_them - inside) * layer.in_channels // layer.groups * layer.out_channels
+
+
+def _seconds_a_byte() -> float:
+    numbers = np.ones(1 << 26, np.float32)
+    return _best(lambda: numbers.sum()) / numbers.nbytes
+
+
+def _seconds_a_flop() -> float:
+    import torch
+
+    a, b = (torch.randn(_SIDE, _SIDE) for _ in range(2))
+    return _best(lambda: a @ b) / (2 * _SIDE**3)
+
+
+def _best(work: Callable[[], object]) -> float:
+    took = []
+    for _ in range(_REPETITIONS):
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    return min(took)
