@@ -37,6 +37,7 @@ from flstore.moves import Moves, Origin
 from flstore.persistence import Verification
 from flstore.persistence.values import take
 from flstore.policies.base import Policy
+from flstore.preparing import prepare
 from flstore.results import Question, Receipt
 from flstore.retention import Retention, check_retention
 from flstore.serving import Serving
@@ -65,6 +66,7 @@ from flstore.writing import Writing
 if TYPE_CHECKING:
     from flstore.attach import Reader
     from flstore.functions.pool import Function
+    from flstore.task import Task
 
 
 class FLStore(System):
@@ -423,6 +425,17 @@ class FLStore(System):
                 current = generation > self._state.since(part)[0]  # else another object of that name was deleted
                 holds.append((part, np.array([size_bytes if current else 0], dtype=np.int64)))
             self._note(FunctionJoined(function.number, function.capacity_bytes, function.incarnation, tuple(holds)))
+        if self._task is not None:
+            prepare(self._pool, function.number, self._task)
+
+    def task(self, model: str | None = None, data: str | None = None, metric: str | None = None) -> Task | None:
+        before, task = self._task, super().task(model, data, metric)
+        if task is not None and task != before:
+            for number in list(self._pool.functions):
+                prepare(self._pool, number, task)
+        return task
+
+    task.__doc__ = System.task.__doc__
 
     def _function_lost(self, function: Function) -> None:
         if not self._closed:

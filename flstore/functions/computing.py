@@ -67,5 +67,11 @@ def finish(order: dict[str, Any], scope: Scope, total: dict[str, Any]) -> tuple[
     return packed, began, time.perf_counter()
 
 
+@_reported
+def prepare(model: str, data: str) -> None:
+    """Have a task's model and data ready."""
+    workloads.prepare(model, data)
+
+
 def _workload(order: dict[str, Any]) -> Workload:
     return workloads.from_path(order["workload"])(**order["params"])

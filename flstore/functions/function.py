@@ -140,7 +140,8 @@ class CacheFunction(Desk, WorkerPlugin):
         operations: dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any]]]] = {
             "ping": self._ping, "put": self._put, "load": self._load, "copy": self._copy, "drop": self._drop,
             "get": self._get, "run": self._run, "inventory": self._inventory, "weigh": self._weigh,
-            "see": self._see, "derive": self._derive, "put_part": self._put_part, "load_part": self._load_part,
+            "see": self._see, "derive": self._derive, "prepare": self._prepare,
+            "put_part": self._put_part, "load_part": self._load_part,
         }  # fmt: skip
         try:
             if epoch is not None and (what in ORDERS or message.get("renew")):
@@ -361,6 +362,11 @@ class CacheFunction(Desk, WorkerPlugin):
             await self.derived.get(what_of(order), derive)
         finally:
             await self._let_go(gathered)
+        return {}
+
+    async def _prepare(self, model: str, data: str) -> dict[str, Any]:
+        """Import what evaluations by a task will need."""
+        await asyncio.get_running_loop().run_in_executor(self.ahead, computing.prepare, model, data)
         return {}
 
     async def _let_go(self, gathered: _Gathered) -> None:

@@ -17,7 +17,7 @@ from flstore.workloads.base import Additive, Catalogue, Derivable, Inputs, Scope
 
 __all__ = [
     "Additive", "Catalogue", "Derivable", "Inputs", "Scope", "Staged", "Workload", "by_path", "from_path", "get",
-    "make", "names", "register",
+    "make", "names", "prepare", "register",
 ]  # fmt: skip
 
 ENTRY_POINTS = "flstore.workloads"
@@ -96,6 +96,19 @@ def make(name: str, **params: Any) -> Workload:
         hint = f"; {HOW_TO_SET_A_TASK}" if {"model", "data"} & set(missing) else ""
         raise InvalidParameterError(f"{name} needs {', '.join(map(repr, missing))}; {known}{hint}")
     return cls(**params)
+
+
+def prepare(model: str, data: str) -> None:
+    """Import a task's model, and read its data, before a workload evaluates the one on the other.
+
+    Raises
+    ------
+    InvalidParameterError
+        Either cannot be imported or read, or the model cannot take the data.
+    """
+    from flstore.workloads._evaluate import evaluator
+
+    evaluator("task", model, data)
 
 
 @overload

@@ -16,6 +16,8 @@ from flstore.errors import InvalidParameterError
 from flstore.task import Task
 from flstore.workloads import make
 from tests.store.conftest import fill
+from tests.store.ready import Ready
+from tests.store.test_hangs import wait_until
 from tests.store.tiny_models import vectors
 
 MODEL, DATA = "tests.store.tiny_models:vector", "tests.store.tiny_models:vectors"
@@ -108,3 +110,15 @@ def test_a_round_in_parts_is_put_together_for_accuracies_only(open_store: Any) -
     assert together.value.total == pytest.approx(float(together.value.values.sum()))
     assert np.isfinite(together.value.values).all()
     assert len(together.value.values) == len(in_parts.value.values)
+
+
+def test_functions_have_the_model_before_anybody_asks(tmp_path: Path) -> None:
+    with FLStore.local(functions=1, memory="16MiB", root=str(tmp_path)) as store:
+        assert store.request(Ready()).value.models == []
+        store.task(MODEL, DATA)
+        wait_until(lambda: store.request(Ready()).value.models == [MODEL])
+        store.task("tests.store.tiny_models:nowhere")  # whoever asks will be told
+        store.scale(2)
+        store.task(MODEL)
+        store.scale(1)
+        wait_until(lambda: store.request(Ready()).value.models == [MODEL])
