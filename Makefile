@@ -42,6 +42,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks latency
 
 lab: $(READY)
 	$(BIN)/jupyter lab

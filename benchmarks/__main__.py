@@ -16,6 +16,8 @@ NAMES = (
     "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover",
     "big", "cost", "faulty",
 )  # fmt: skip
+LONG = {"latency": Path(__file__).with_name("latency.json")}
+"""Run by name only, because they take most of an hour; where each is written."""
 LATEST = Path(__file__).with_name("latest.json")
 
 
@@ -23,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what was asked for; 0 unless a benchmark failed (a goal that was missed is a finding, not a failure)."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - set(NAMES))
+    unknown = sorted(set(options.names) - {*NAMES, *LONG})
     if unknown:
-        parser.error(f"there is no benchmark named {unknown[0]!r}; there are: {', '.join(NAMES)}")
+        parser.error(f"there is no benchmark named {unknown[0]!r}; there are: {', '.join([*NAMES, *LONG])}")
     environment = machine.describe()
     found: dict[str, list[Row]] = {}
     took_s: dict[str, float] = {}
@@ -35,8 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found[name] = apart.run(name, options.quick)
         took_s[name] = time.perf_counter() - began
     print(report.table(row for rows in found.values() for row in rows))
+    for name, rows in found.items():
+        table = getattr(importlib.import_module(f"benchmarks.{name}"), "table", None)
+        if table is not None:
+            print(f"\n{table(rows)}")
     # A part of the figures, or figures of a small model, must not replace the whole ones.
-    target = options.output or (LATEST if not options.names and not options.quick else None)
+    target = options.output or (None if options.quick else _whole(options.names))
     if target is not None:
         report.write(target, report.document(environment, found, took_s))
         print(f"written to {target}", file=sys.stderr)
@@ -47,14 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _whole(names: Sequence[str]) -> Path | None:
+    """Where the figures of a complete run go; None for a part of one."""
+    return LATEST if not names else LONG.get(names[0]) if len(names) == 1 else None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which; default all: {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"which; default {', '.join(NAMES)}; long: {', '.join(LONG)}"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a small model and few repetitions: tries the harness, not the speed"
     )
     parser.add_argument(
-        "--output", type=Path, help=f"where to write the figures; default {LATEST.name}, for a complete run"
+        "--output",
+        type=Path,
+        help=f"where to write the figures; default, for a complete run, {LATEST.name} or <name>.json",
     )
     return parser
 

@@ -6,13 +6,15 @@ request timed at its caller.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
-from benchmarks.latency import account, floors, trace
+from benchmarks.latency import account, floors, show, trace
 from benchmarks.latency.parameters import Parameters
 from benchmarks.rows import Row
 
-MINUTES = 45
+__all__ = ["plots", "run", "table"]
 
 
 def run(quick: bool = False) -> list[Row]:
@@ -20,26 +22,36 @@ def run(quick: bool = False) -> list[Row]:
     parameters = Parameters.read(quick)
     requests = pd.concat([trace.measure(model, parameters) for model in parameters.rounds], ignore_index=True)
     least = pd.DataFrame({model: floors.floors(model, parameters) for model in parameters.rounds})
-    return [*_cells(requests, least, parameters), *_means(requests, parameters)]
+    return [*_cells(requests, least, parameters), *_reductions(requests, parameters)]
+
+
+def table(rows: list[Row]) -> str:
+    """Workload by model and system: the median in milliseconds, and FLStore's ratio to its floor."""
+    return show.table(rows)
+
+
+def plots(rows: list[Row], folder: Path) -> None:
+    """Draw the latencies."""
+    show.plots(rows, folder)
 
 
 def _cells(requests: pd.DataFrame, least: pd.DataFrame, parameters: Parameters) -> list[Row]:
     found = account.cells(requests, parameters)
+    own = found.xs(("exact", account.OURS), level=("column", "system"))["median_s"]
     rows = []
     for (column, model, workload, system), cell in found.iterrows():
-        own = found["mean_s"].get(("exact", model, workload, account.OURS))
-        floor = least[model].get(workload) if column == "exact" and system == account.OURS else None
+        ours = (column, system) == ("exact", account.OURS)
+        floor = least[model].get(workload)
         notes = [
-            f"median {cell.median_s * 1e3:.4g} ms",
-            f"95 % of the mean {cell.low_s * 1e3:.4g} to {cell.high_s * 1e3:.4g} ms",
-            f"{cell.asked} sent for {cell.stands_for:.0f}",
-            "" if floor is None else f"floor {floor * 1e3:.4g} ms", "" if cell.equal else "answers differ",
-        ]  # fmt: skip
-        other = system != account.OURS or column != "exact"
+            f"mean {cell.mean_s * 1e3:.4g} ms, 95 %: {cell.low_s * 1e3:.4g} to {cell.high_s * 1e3:.4g} ms",
+            f"{cell.asked:.0f} sent for {cell.stands_for:.0f}",
+            f"floor {floor * 1e3:.4g} ms" if ours and floor is not None else "",
+            "" if cell.equal else "answers differ",
+        ]
         rows.append(
             Row(
-                f"latency {model} {workload}: {system}" + (f", {column}" if column != "exact" else ""),
-                cell.mean_s * 1e3, "ms", peer=account.OURS if other else "", ratio=cell.mean_s / own if other else None,
+                show.name_of(model, workload, system, column), cell.median_s * 1e3, "ms",
+                peer="" if ours else account.OURS, ratio=None if ours else cell.median_s / own[model, workload],
                 note="; ".join(filter(None, notes)), quartiles=(cell.q1_s * 1e3, cell.q3_s * 1e3),
                 repetitions=int(cell.asked),
             )
@@ -47,7 +59,7 @@ def _cells(requests: pd.DataFrame, least: pd.DataFrame, parameters: Parameters) 
     return rows
 
 
-def _means(requests: pd.DataFrame, parameters: Parameters) -> list[Row]:
+def _reductions(requests: pd.DataFrame, parameters: Parameters) -> list[Row]:
     rows = []
     for column, cached in (("exact", False), ("exact", True), ("derived", False), ("bfloat16", False)):
         if not (requests["column"] == column).any():
@@ -55,14 +67,14 @@ def _means(requests: pd.DataFrame, parameters: Parameters) -> list[Row]:
         found = account.reductions(requests, parameters, column, cached)
         for system in found.columns:
             goal = parameters.goals.get(system) if column == "exact" and not cached else None
-            value = float(found[system].mean())
-            low, high = account.interval(requests, parameters, system) if goal else (value, value)
+            value, note = float(found[system].mean()), f"mean of {len(found)} cells, least {found[system].min():.1%}"
+            if goal is not None:
+                low, high = account.interval(requests, parameters, system)
+                note += f"; 95 %: {low:.1%} to {high:.1%}"
             rows.append(
                 Row(
                     f"reduction of latency against {system}, {'cached' if cached else column}", 100 * value, "%",
-                    goal=f"at least {goal:.2%}" if goal else "", met=value >= goal if goal else None,
-                    note=f"mean of {len(found)} cells, least {found[system].min():.1%}"
-                    + (f"; 95 %: {low:.1%} to {high:.1%}" if goal else ""),
+                    goal=f"at least {goal:.2%}" if goal else "", met=value >= goal if goal else None, note=note,
                 )
             )  # fmt: skip
     return rows
