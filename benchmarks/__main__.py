@@ -14,10 +14,10 @@ from benchmarks.rows import Row
 
 NAMES = (
     "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover",
-    "big", "cost", "faulty",
+    "metadata", "big", "cost", "faulty",
 )  # fmt: skip
-LONG = {"latency": Path(__file__).with_name("latency.json")}
-"""Run by name only, because they take most of an hour; where each is written."""
+LONG = {name: Path(__file__).with_name(f"{name}.json") for name in ("latency", "llama")}
+"""Run by name only, because of what they take: most of an hour; 12 GB of memory. And where each is written."""
 LATEST = Path(__file__).with_name("latest.json")
 
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 F = TypeVar("F", bound=Callable[..., Any])
+MetadataFound: TypeAlias = Callable[[int, dict[str, dict[str, Any]]], None]
 
 
 def _locked(method: F) -> F:
@@ -176,8 +177,12 @@ class Catalogue:
 
     # --- from the persistent store ----------------------------------------------------------------------------------
 
-    def read(self, objects: ObjectStore, rounds: Iterable[int] | None = None) -> list[Ingested]:
+    def read(
+        self, objects: ObjectStore, rounds: Iterable[int] | None = None, found: MetadataFound | None = None
+    ) -> list[Ingested]:
         """List the job in the persistent store, or some rounds of it, and note what exists; the listing is the truth.
+
+        With `found`, that is told the metadata rows of each round.
 
         Returns
         -------
@@ -205,6 +210,9 @@ class Catalogue:
                     events.append(self.ingested(Kind.METADATA, round, sizes))
             for event in events:
                 self.state.register(event.keys, event.sizes)
+        if found is not None:
+            for round, of_round in rows.items():
+                found(round, of_round)
         return events
 
     def _rows(self, objects: ObjectStore, round: int) -> dict[str, dict[str, Any]]:

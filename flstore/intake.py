@@ -64,7 +64,8 @@ class Intake:
 
     def settle(self) -> None:
         """Wait for all that came before this call; what went wrong is not raised here."""
-        wait(self.pending())
+        if self._open:  # what comes later is not meant
+            wait(self.pending())
 
     def pending(self) -> list[Future[Any]]:
         """What has not ended yet."""

@@ -33,6 +33,7 @@ from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
 from flstore.here import answer_here
 from flstore.in_parts import most_bytes
+from flstore.metadata_window import MetadataWindow, answer
 from flstore.moves import Moves, Origin
 from flstore.persistence import Verification
 from flstore.persistence.values import take
@@ -61,6 +62,7 @@ from flstore.types import (
     Run,
     Source,
 )
+from flstore.workloads.base import Scope, Workload
 from flstore.writing import Writing
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ class FLStore(System):
         self._policy = policies.make(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._writing = Writing(self, takeover, ping_deadline_s)
+        self._opened: dict[int, dict[str, dict[str, Any]]] = {}
         try:
             super().__init__(
                 root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
@@ -131,6 +134,8 @@ class FLStore(System):
         except BaseException:
             self._writing.end()
             raise
+        self._window = MetadataWindow(self._catalogue, self._opened)
+        self._opened = {}
         self._retention = Retention(retention, self._catalogue, self._deletions) if retention is not None else None
         self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
@@ -336,6 +341,7 @@ class FLStore(System):
         with self._lock:
             actions = step(self._state, self._policy, event)
             self._log.append(event, actions)
+            self._window.note(event, actions, values or {})
             if self._closed:
                 return actions
             needed: set[int] = set()
@@ -387,6 +393,9 @@ class FLStore(System):
     def _arrived(self, events: list[Ingested], values: Mapping[Key, Any]) -> None:
         for event in events:
             self._handle(event, values)
+
+    def _found(self, round: int, rows: dict[str, dict[str, Any]]) -> None:
+        self._opened[round] = rows
 
     def _claim(self) -> None:
         super()._claim()
@@ -482,9 +491,13 @@ class FLStore(System):
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
+    def _needs(self, workload: Workload, scope: Scope) -> list[Key]:
+        return self._window.needs(workload, scope) if workload.in_engine else super()._needs(workload, scope)
+
     def _answer(self, question: Question) -> None:
         scope, record = question.scope, question.record
         with self._lock:
+            plan = self._window.plan(question)
             event = Requested(
                 record.request,
                 self._catalogue.number,
@@ -492,9 +505,10 @@ class FLStore(System):
                 question.workload.policy_class,
                 scope.round,
                 None if scope.client is None else self._catalogue.ids.find(scope.client),
-                self._catalogue.key_sets(question.keys),
+                self._catalogue.key_sets(question.keys) if plan is None else plan.parts,
             )
-            question.hit_keys = self._ready(event, question.keys)
+            if plan is None:
+                question.hit_keys = self._ready(event, question.keys)
             if self._deriving is not None:
                 self._deriving.asked(question.workload)
             try:
@@ -502,6 +516,9 @@ class FLStore(System):
             except PolicyError as error:
                 question.fail(error)
                 return
+        if plan is not None:
+            answer(question, plan)
+            return
         assert isinstance(run, Run)
         record.hits, record.late_hits, record.misses = run.counts.hits, run.counts.late_hits, run.counts.misses
         self._serving.start(question, event, run)

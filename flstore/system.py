@@ -88,7 +88,7 @@ class System(ABC):
         self._lock = self._catalogue.lock
         self._objects = self._open_objects(str(root), storage_options, fsync)
         self._claim()
-        self._initial = self._catalogue.read(self._objects)
+        self._initial = self._catalogue.read(self._objects, found=self._found)
         self._writer = Writer(self._objects, write_buffer=write_buffer)
         self._tracker = Tracker(self.name)
         self._ingest_lock = threading.RLock()
@@ -106,6 +106,9 @@ class System(ABC):
     def _open_objects(self, root: str, storage_options: Mapping[str, Any] | None, fsync: bool) -> ObjectStore:
         """The persistent store; a baseline may keep its objects in another way."""
         return ObjectStore(root, storage_options, fsync=fsync)
+
+    def _found(self, round: int, rows: dict[str, dict[str, Any]]) -> None:  # noqa: B027 (few keep them)
+        """Hear of the metadata that was stored when the system was opened."""
 
     def _claim(self) -> None:
         """Make sure that the root can be written, before it is listed."""

@@ -6,6 +6,7 @@ clock and draws no random number. The live store and the simulator both run it, 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -70,20 +71,18 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     PolicyError
         The policy raised, or returned something that is neither a want nor an unwant.
     """
+    if isinstance(event, Requested):
+        return _requested(state, policy, event)
+    state.standing.clear()
     if isinstance(event, Loaded):
         mark_ready(state, event)
         return []
-    counts = Counts()
     drops: list[Action] = []
     ingested: Slot | None = None
     if isinstance(event, Ingested):
         assert isinstance(event.keys.rounds, int)
         drops = refresh(state, event)
         ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
-    elif isinstance(event, Requested):
-        counts = classify(state, event.keys)
-        if counts.misses or state.bereft:
-            revive(state, event.keys)
     elif isinstance(event, LoadFailed):
         drops = forget(state, event)
     elif isinstance(event, FunctionJoined):
@@ -97,10 +96,25 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = demand(state, event)
     elif isinstance(event, Deleted):
         drops += delete(state, event)
-    actions = drops + _apply(state, _ask(policy, event, state), ingested)
-    if isinstance(event, Requested):
-        actions.append(reroute(state, event, counts))
-    return actions
+    return drops + _apply(state, _ask(policy, event, state), ingested)
+
+
+def _requested(state: State, policy: Policy, event: Requested) -> list[Action]:
+    """What a request leads to; where nothing has changed since the same objects were asked for, what it led to then."""
+    known = state.standing.get(event.keys)
+    counts = classify(state, event.keys) if known is None else known.counts
+    if known is None and (counts.misses or state.bereft):
+        state.standing.clear()
+        revive(state, event.keys)
+    wants = _ask(policy, event, state)
+    if wants or counts.misses or state.underived or (state.may_fit and (state.waiting or state.short)):
+        state.standing.clear()
+        return [*_apply(state, wants, None), reroute(state, event, counts)]
+    if known is not None:
+        return [dataclasses.replace(known.run, request=event.request)]
+    run = reroute(state, event, counts)
+    state.standing.note(event.keys, counts, run)
+    return [run]
 
 
 def reroute(
@@ -226,8 +240,7 @@ def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant | Der
         raise PolicyError(f"policy {policy.name!r} raised {error!r} on {event}") from error
     for want in wants:
         if not isinstance(want, Want | Unwant | Derive):
-            known = "only Want, Unwant and Derive are known"
-            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; {known}")
+            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; a Want, Unwant or Derive is known")
     return wants
 
 

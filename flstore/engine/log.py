@@ -7,10 +7,10 @@ against the rules, and how the simulator is known to decide as the live store do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgpack
 import numpy as np
@@ -45,14 +45,24 @@ if TYPE_CHECKING:
     from flstore.policies.base import Policy
 
 FORMAT = 1
+REMEMBERED, REMEMBERED_KEYS = 32, 2000
+"""How many tuples of key sets are remembered as plain values, and how many keys each may name."""
 
 
-def digest(event: Event, actions: Iterable[Action], before: str = "") -> str:
+Plain: TypeAlias = Callable[[tuple[Any, ...]], list[Any]]
+"""From a tuple of key sets, or of pairs of a function and a key set, to plain values."""
+
+
+def _plain(keys: tuple[Any, ...]) -> list[Any]:
+    return [k.canonical() if isinstance(k, KeySet) else [k[0], k[1].canonical()] for k in keys]
+
+
+def digest(event: Event, actions: Iterable[Action], before: str = "", plain: Plain = _plain) -> str:
     """16 hex digits over an event, the actions that it led to, and the digest before; the same on every machine.
 
     Hit counts are no part of it: they depend on when loads were done, decisions do not.
     """
-    body = [before, _event_values(event), [_action_values(a) for a in actions]]
+    body = [before, _event_values(event, plain), [_action_values(a, plain) for a in actions]]
     return xxhash.xxh3_64_hexdigest(msgpack.packb(body))
 
 
@@ -61,12 +71,24 @@ class _Chain:
 
     def __init__(self, last: str = "") -> None:
         self._last = last
+        self._known: dict[int, tuple[tuple[Any, ...], list[Any]]] = {}
 
     def next(self, event: Event, actions: Iterable[Action]) -> str:
         if isinstance(event, Loaded | LoadFailed):
             return digest(event, actions)
-        self._last = digest(event, actions, self._last)
+        self._last = digest(event, actions, self._last, self._plain)
         return self._last
+
+    def _plain(self, keys: tuple[Any, ...]) -> list[Any]:
+        """Remembered for the very tuples that were last asked for, because requests repeat them."""
+        found = self._known.get(id(keys))
+        if found is None or found[0] is not keys:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = keys, _plain(keys)
+            if sum(len(k if isinstance(k, KeySet) else k[1]) for k in keys) <= REMEMBERED_KEYS:
+                self._known[id(keys)] = found
+        return found[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +198,12 @@ def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tupl
 # --- events and actions as plain values -----------------------------------------------------------------------------
 
 
-def _event_values(event: Event) -> list[Any]:
+def _event_values(event: Event, plain: Plain = _plain) -> list[Any]:
     match event:
         case Ingested(keys, sizes):
             return ["ingested", keys.canonical(), sizes.tolist()]
         case Requested(request, job, workload, policy_class, round, client, keys):
-            return [
-                "requested",
-                request,
-                job,
-                workload,
-                str(policy_class),
-                round,
-                client,
-                [k.canonical() for k in keys],
-            ]
+            return ["requested", request, job, workload, str(policy_class), round, client, plain(keys)]
         case Loaded(function, keys, generation):
             return ["loaded", function, keys.canonical(), generation]
         case LoadFailed(function, keys, reason, generation):
@@ -244,7 +257,7 @@ def _key_set(values: list[Any]) -> KeySet:
     return KeySet(job, Kind(kind), vector(rounds), vector(clients))
 
 
-def _action_values(action: Action) -> list[Any]:
+def _action_values(action: Action, plain: Plain = _plain) -> list[Any]:
     match action:
         case Load(function, keys, source, size, generation, priority, part):
             of_part = [] if part is None else [[part.number, part.of, str(part.cut)]]
@@ -252,7 +265,7 @@ def _action_values(action: Action) -> list[Any]:
         case Drop(function, keys, generation):
             return ["drop", function, keys.canonical(), generation]
         case Run(request, function, held, missing, _):
-            return ["run", request, function, [[f, k.canonical()] for f, k in held], [k.canonical() for k in missing]]
+            return ["run", request, function, plain(held), plain(missing)]
         case Refused(keys, reason):
             return ["refused", keys.canonical(), reason]
         case Prepare(function, keys, what):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flstore.engine.standing import Standing
 from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.engine.wants import Slot, WantLedger
 from flstore.types import Group, IntArray, KeySet, Kind
@@ -83,6 +84,7 @@ class State:
         self.striped: dict[Slot, tuple[int, ...]] = {}  # slots held in parts, with the function of each part
         self.derived: dict[Slot, dict[str, None]] = {}  # what workloads shall find computed, while the slot is wanted
         self.underived: dict[Slot, None] = {}  # of these, slots of which it is not, or not any more
+        self.standing = Standing()  # what was found about requests since the last change
         self.generation = 0
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}

@@ -28,7 +28,8 @@ class RequestRecord:
     hits, late_hits, misses : int
         Objects that were in memory, on their way, or in the persistent store only, before the request.
     functions : list of str
-        The functions that it was sent to, in order; the last one answered.
+        The functions that it was sent to, in order; the last one answered. ``engine``: answered in the process of the
+        store, from its copy of recent metadata, of which all that it read counts as hits.
     bytes_moved : int
         Bytes that had to be fetched from the store or from another function for this request. With data that is held in
         parts also what crossed between its steps: partial results, and what came out of one stage for the next.

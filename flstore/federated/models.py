@@ -57,10 +57,10 @@ def build(name: str, *, num_classes: int = 10, seed: int = 0) -> Module:
         raise UnknownNameError.of("model", name, MODELS)
     if num_classes < 1:
         raise InvalidParameterError(f"num_classes is {num_classes}; a model needs at least 1")
-    torch: Any = _torch()
+    torch: Any = torch_module()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _torchvision().models.get_model(name, weights=None, num_classes=num_classes)
+        model = torchvision_module().models.get_model(name, weights=None, num_classes=num_classes)
     if name == "mobilenet_v3_small":
         # Its momentum of 0.01 suits long epochs on one machine. Clients see a few batches a round, so the running
         # statistics would stay near their initial values, and the model that is evaluated would not learn.
@@ -86,7 +86,7 @@ def load_arrays(module: Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     InvalidUpdateError
         Names or shapes differ from the module's. The module is unchanged.
     """
-    torch = _torch()
+    torch = torch_module()
     own = module.state_dict()
     wrong = sorted(set(own) ^ set(arrays)) or [n for n, t in own.items() if tuple(t.shape) != arrays[n].shape]
     if wrong:
@@ -106,7 +106,7 @@ def load_arrays(module: Module, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[Any]:
-    torch = _torch()
+    torch = torch_module()
     if tensor.dtype is torch.bfloat16:
         import ml_dtypes
 
@@ -116,7 +116,8 @@ def _to_numpy(tensor: Tensor) -> NDArray[Any]:
     return array.copy()
 
 
-def _torch() -> Any:
+def torch_module() -> Any:
+    """torch, or an error that says how to install it."""
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -125,9 +126,9 @@ def _torch() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _torchvision() -> Any:
+def torchvision_module() -> Any:
     """Import torchvision, also where its compiled operators do not fit the torch that is installed."""
-    torch = _torch()
+    torch = torch_module()
     try:
         import torchvision
     except ModuleNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from flstore.errors import InvalidParameterError
+from flstore.errors import InvalidParameterError, OptionalDependencyError
 
 
 def check_path(workload: str, name: str, path: Any) -> None:
@@ -44,9 +44,13 @@ def call_path(workload: str, name: str, path: str) -> Any:
     ------
     InvalidParameterError
         It cannot be imported here, is no function, or raised.
+    OptionalDependencyError
+        It needs a package that is not installed.
     """
     found = function_at(workload, name, path)
     try:
         return found()
+    except OptionalDependencyError:  # it says what to install
+        raise
     except Exception as error:
         raise InvalidParameterError(f"{workload}: {path}() raised {type(error).__name__}: {error}") from error

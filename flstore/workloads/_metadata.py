@@ -9,7 +9,7 @@ from typing import Any
 
 from flstore.errors import InvalidParameterError, UpdateNotFoundError
 from flstore.types import Key, Kind
-from flstore.workloads.base import Catalogue, Scope
+from flstore.workloads.base import Catalogue, Inputs, Scope
 
 EXAMPLES = ("num-examples", "num_examples", "examples")
 """How many examples a client trained on; the first is Flower's name."""
@@ -21,9 +21,18 @@ def number(row: Mapping[str, Any], names: Sequence[str]) -> float | None:
     """The first of these fields that is a finite number, not below zero; None when there is none."""
     for name in names:
         value = row.get(name)
+        if type(value) is float and 0 <= value < math.inf:  # as a rule; the check below takes longer than the rest
+            return value
         if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf:
             return float(value)
     return None
+
+
+def sorted_metadata(inputs: Inputs) -> list[tuple[Key, Mapping[str, Any]]]:
+    """The metadata of a request, by round and client."""
+    metadata = Kind.METADATA
+    found = [item for item in inputs.data.items() if item[0].kind is metadata]
+    return sorted(found, key=lambda item: (item[0].round, item[0].client))
 
 
 def metadata_needs(name: str, last: int, scope: Scope, catalogue: Catalogue) -> list[Key]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -131,11 +133,23 @@ def as_tensor(array: NDArray[Any]) -> Any:
     return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if narrow else torch.from_numpy(array)
 
 
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Let torch use every core: a Dask worker's environment says one thread."""
+    torch = torch_module()
+    before = torch.get_num_threads()  # one number of the whole process
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def run(layers: list[Any], batches: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """What comes out of `layers`, batch by batch."""
     torch = torch_module()
     found = []
-    with torch.inference_mode():
+    with all_cores(), torch.inference_mode():
         for batch in batches:
             values = as_tensor(batch)
             for layer in layers:

@@ -93,11 +93,15 @@ class Workload(ABC):
     result_type : type
         The dataclass that `compute` returns. Its fields hold plain values (None, bool, int, float, str, lists, dicts
         with string keys, NumPy arrays), because it crosses from a function to its caller without pickle.
+    in_engine : bool
+        For a workload that only looks at a few values of metadata, in microseconds and without waiting for anything: a
+        request may then be computed in the process of the store, in the thread that asks. Default False.
     """
 
     name: ClassVar[str]
     policy_class: ClassVar[PolicyClass]
     result_type: ClassVar[type]
+    in_engine: ClassVar[bool] = False
 
     @abstractmethod
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:

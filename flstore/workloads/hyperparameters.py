@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
-from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads._metadata import metadata_needs
+from flstore.types import Key, PolicyClass
+from flstore.workloads._metadata import metadata_needs, sorted_metadata
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads.base import Catalogue, Inputs, Scope, Workload
@@ -105,6 +106,7 @@ class Hyperparameters(Workload):
     name: ClassVar[str] = "hyperparameters"
     policy_class: ClassVar[PolicyClass] = PolicyClass.P4
     result_type: ClassVar[type] = HyperparametersResult
+    in_engine: ClassVar[bool] = True
 
     last: int = 10
 
@@ -115,13 +117,38 @@ class Hyperparameters(Workload):
         return metadata_needs(self.name, self.last, scope, catalogue)
 
     def compute(self, inputs: Inputs) -> HyperparametersResult:
-        found = {(k.round, str(k.client)): v for k, v in inputs.data.items() if k.kind is Kind.METADATA}
-        rows = sorted(found)
-        fields = dict.fromkeys(field for row in rows for field in found[row])
-        columns = {field: [found[row].get(field) for row in rows] for field in fields}
-        # By repr: a NaN equals itself here, and lists can be compared.
-        varying = sorted(f for f, values in columns.items() if len({repr(value) for value in values}) > 1)
-        return HyperparametersResult([r for r, _ in rows], [c for _, c in rows], columns, varying)
+        found = sorted_metadata(inputs)
+        columns = _columns([row for _, row in found])
+        varying = sorted([field for field, values in columns.items() if _varies(values)])
+        return HyperparametersResult([k.round for k, _ in found], [str(k.client) for k, _ in found], columns, varying)
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Values by field, None where a row lacks one; fields in the order in which they are met."""
+    fields = tuple(rows[0]) if rows else ()
+    if len(fields) > 1 and {len(fields)} == set(map(len, rows)):
+        try:  # as a rule all rows have the same fields, and then no row need be asked for each
+            return dict(zip(fields, map(list, zip(*map(itemgetter(*fields), rows), strict=True)), strict=True))
+        except KeyError:
+            pass
+    every = dict.fromkeys(field for row in rows for field in row)
+    return {field: [row.get(field) for row in rows] for field in every}
+
+
+def _varies(values: Sequence[Any]) -> bool:
+    """By repr: a NaN equals itself here, 1 is not 1.0, and lists can be compared."""
+    first = values[0]
+    if (first != 0 or type(first) is int) and values.count(first) == len(values):
+        types = set(map(type, values))
+        if len(types) == 1 and types <= {int, float, str, bool}:
+            return False  # these look alike when they are equal (but for 0.0 and -0.0), and counting is faster
+    return any(value is not first and _differ(value, first) for value in values)
+
+
+def _differ(value: Any, other: Any) -> bool:
+    if type(value) is type(other) and value != other and isinstance(value, int | float | str):
+        return bool(value == value or other == other)  # two NaN look alike
+    return repr(value) != repr(other)
 
 
 def _numeric(values: Sequence[Any]) -> bool:

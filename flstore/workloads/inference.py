@@ -33,7 +33,8 @@ class InferenceResult(Tabular):
     Attributes
     ----------
     predictions : ndarray of int64, shape (n,)
-        The class with the largest output; empty for a model whose outputs are no vectors of at least two numbers.
+        The class with the largest output; empty for a model whose outputs are no vectors of at least two numbers, or
+        are integers: tokens that it has generated, say.
     outputs : ndarray, shape (n, ...)
         What the last layer gave.
     loss : float
@@ -178,7 +179,7 @@ class Inference(Staged):
 
     def _judged(self, outputs: NDArray[Any], y: NDArray[Any] | None) -> InferenceResult:
         what = f"{self.name}: the model {self.model}() with the data {self.data}"
-        classes = outputs.ndim == 2 and outputs.shape[1] > 1
+        classes = outputs.ndim == 2 and outputs.shape[1] > 1 and outputs.dtype.kind not in "iu"
         predictions = outputs.argmax(axis=1).astype(np.int64) if classes else np.empty(0, np.int64)
         loss = accuracy = spread = score = float("nan")
         shares, counts, worst = np.empty(0), np.empty(0, np.int64), -1

@@ -151,6 +151,7 @@ class SchedulingPerformance(Workload):
         check_integer(self.name, "seed", self.seed, 0)
         if self.by == "oort":
             object.__setattr__(self, "policy_class", PolicyClass.P4)
+            object.__setattr__(self, "in_engine", True)
         else:
             check_task(self.name, self.model, self.data, self.metric or "accuracy")
         self._check_oort()
