@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from flstore import workloads
 from flstore.errors import FLStoreError, RequestError
 from flstore.functions import wire
-from flstore.workloads.base import Additive, Derivable, Inputs, Scope, Staged, Workload
+from flstore.workloads.base import Additive, Derivable, Inputs, Piecewise, Scope, Staged, Workload
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +65,14 @@ def finish(order: dict[str, Any], scope: Scope, total: dict[str, Any]) -> tuple[
     assert isinstance(workload, Derivable)
     packed = wire.pack_result(workload.finish(scope, total))
     return packed, began, time.perf_counter()
+
+
+@_reported
+def ahead(order: dict[str, Any], inputs: Inputs, wanted: Callable[[], bool]) -> bool:
+    """Compute pieces for requests still to come, until one comes (`wanted`); whether that was all."""
+    workload = _workload(order)
+    assert isinstance(workload, Piecewise)
+    return not any(wanted() for _ in workload.ahead(inputs))
 
 
 def _workload(order: dict[str, Any]) -> Workload:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,10 +22,9 @@ from flstore.workloads._stages import as_tensor, check_module, torch_module
 
 KEPT = 4
 """Models with their data that a process keeps ready."""
-PRECISIONS = ("float32", "bfloat16")
 _BATCH_BYTES = 1 << 24
 """Of the largest output of a layer. What is larger by far gets fresh memory each time, which costs more than it."""
-_AT_ONCE = 2
+AT_ONCE = 2
 """Models at once, each with its share of the cores: threads of one model wait for each other at every layer."""
 _FEWEST = 32
 """Examples in a batch below which nothing is gained by sharing them out."""
@@ -78,6 +78,8 @@ class Evaluator:
         Labels.
     what : str
         Model and data in words, for messages.
+    piece : str
+        What its outputs are called among what a function keeps of an object: other data has another name.
     """
 
     def __init__(self, workload: str, model: str, data: str, precision: str | None = None) -> None:
@@ -85,6 +87,7 @@ class Evaluator:
         self._torch = torch_module()
         named = f"the model {model}()"  # without the workload: others will use it too
         self.what = f"{named} with the data {data}"
+        self.piece = f"{outputs_name(model, data, precision)} {version(workload, data)}"
         self._alone = threading.RLock()
         self.x, self.y = load(workload, data)
         with self._torch.random.fork_rng(devices=[]):  # initial weights are drawn; the caller's numbers stay his own
@@ -106,7 +109,7 @@ class Evaluator:
         if layout is not None and model.short is not None:
             self._x = self._x.contiguous(memory_format=layout)
             most = max(1, _BATCH_BYTES // max(1, model.short.largest_bytes))
-            if _cores() > 1:
+            if min(_cores(), AT_ONCE) > 1:
                 with self._running():
                     twin = model.twin(self._x[:_TRIED])
                 self._models += [] if twin is None else [twin]
@@ -147,11 +150,11 @@ class Evaluator:
             They do not fit the model; the message names a tensor.
         """
 
-        def one(model: Model, at: int) -> T:
-            with model.loaded(many[at], fused=False):
+        def one(tensors: Tensors, model: Model) -> T:
+            with model.loaded(tensors, fused=False):
                 return work(model.module)
 
-        return self._share_out([lambda model, at=at: one(model, at) for at in range(len(many))])
+        return self._share_out([partial(one, tensors) for tensors in many])
 
     def _share_out(self, tasks: Sequence[Callable[[Model], T]]) -> list[T]:
         """Results of tasks, each of which has a model for itself meanwhile."""
@@ -187,11 +190,11 @@ class Evaluator:
         parts = min(len(self._models), len(starts))
         shares += [(i, starts[part::parts]) for i in range(whole, len(many)) for part in range(parts)]
 
-        def run(model: Model, i: int, mine: Sequence[int]) -> list[tuple[int, NDArray[Any]]]:
+        def run(i: int, mine: Sequence[int], model: Model) -> list[tuple[int, NDArray[Any]]]:
             with model.loaded(many[i]):
                 return [(at, model.forward(self._x[at : at + step])) for at in mine]
 
-        done = self._share_out([lambda m, i=i, mine=mine: run(m, i, mine) for i, mine in shares])
+        done = self._share_out([partial(run, i, mine) for i, mine in shares])
         pieces: list[dict[int, NDArray[Any]]] = [{} for _ in many]
         for (i, _), some in zip(shares, done, strict=True):
             pieces[i].update(some)
@@ -230,6 +233,11 @@ class Evaluator:
     def judge(self, outputs: NDArray[Any], metric: str) -> float:
         """How good these outputs are, as in :meth:`score`."""
         return judge(self.what, outputs, self.y, metric)
+
+
+def outputs_name(model: Any, data: Any, precision: str | None) -> str:
+    """What outputs are called among pieces, as far as parameters say."""
+    return f"outputs of {model} on {data} in {precision or 'its own precision'}"
 
 
 def _cores() -> int:

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from flstore.workloads._onednn import activate, activations, linear, onednn
 from flstore.workloads._stages import torch_module
 
 Get: TypeAlias = Callable[[str], Any]
@@ -23,7 +24,7 @@ _MOST_PIXELS = 256
 
 
 def shortcut(layer: Any, shape: tuple[int, ...]) -> Shortcut | None:
-    """A cheaper way for a layer that sees examples of this shape; None where none is known, or a subclass may differ."""
+    """A cheaper way for a layer that sees examples of this shape; None where none is known, as for subclasses."""
     nn = torch_module().nn
     if type(layer) is nn.Conv2d:
         return _convolution(layer, shape)
@@ -49,7 +50,7 @@ class Shortcut:
     def take(self, get: Get, get_norm: Get, fused: bool) -> None:
         """Take over new weights, of the layer and of its normalisation."""
         self.get, self.get_norm, self.fused = get, get_norm, fused
-        self.after = _activations()[type(self.act)] if fused and self.act is not None else ""
+        self.after = activations()[type(self.act)] if fused and self.act is not None else ""
         self.prepare(get)
 
     def prepare(self, get: Get) -> None:
@@ -103,45 +104,8 @@ def fusible(layer: Any, following: Any) -> tuple[Any, Any]:
     nn = torch_module().nn
     if type(following) is nn.BatchNorm2d and following.running_mean is not None and type(layer) is nn.Conv2d:
         return following, None
-    known = type(following) in _activations() and getattr(following, "approximate", "none") == "none"
+    known = type(following) in activations() and getattr(following, "approximate", "none") == "none"
     return None, following if known else None
-
-
-@functools.cache
-def _activations() -> dict[type, str]:
-    """Activations by oneDNN's names. Those of which it swallows NaN (hardsigmoid) are left out."""
-    nn = torch_module().nn
-    return {nn.ReLU: "relu", nn.SiLU: "swish", nn.GELU: "gelu", nn.Hardswish: "hardswish", nn.Sigmoid: "sigmoid"}
-
-
-def activate(x: Any, name: str) -> Any:
-    """An activation by its name ("" for none), in place where that is possible."""
-    functional = torch_module().nn.functional
-    if not name:
-        return x
-    if name == "gelu":
-        return functional.gelu(x)
-    if name == "sigmoid":
-        return x.sigmoid_()
-    return {"relu": functional.relu, "swish": functional.silu, "hardswish": functional.hardswish}[name](x, inplace=True)
-
-
-def _onednn(x: Any, after: str) -> Any:
-    """Operations of oneDNN with an activation in them; None where it has them not."""
-    torch = torch_module()
-    if after == "relu" or not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
-        return None  # its relu makes 0 of NaN
-    operations = torch.ops.mkldnn
-    fast = x.dtype is torch.float32 or (x.dtype is torch.bfloat16 and operations._is_mkldnn_bf16_supported())
-    return operations if fast and hasattr(operations, "_linear_pointwise") else None
-
-
-def linear(x: Any, weight: Any, bias: Any, after: str = "") -> Any:
-    """x W^T + b of a matrix x, and an activation; with as few passes over memory as there can be."""
-    operations = _onednn(x, after)
-    if operations is not None:
-        return operations._linear_pointwise(x, weight, bias, after or "none", [], "none")
-    return activate(torch_module().nn.functional.linear(x, weight, bias), after)
 
 
 def numbers(size: Any) -> int:
@@ -197,11 +161,10 @@ class _General(Shortcut):
         scaled(weight, factor, self.buffer)
 
     def short(self, x: Any) -> Any:
-        layer, operations = self.layer, _onednn(x, self.after) if self.after else None
+        layer, operations = self.layer, onednn(x, self.after) if self.after else None
         if operations is not None:
-            return operations._convolution_pointwise(
-                x, self.buffer, self.bias, layer.padding, layer.stride, layer.dilation, layer.groups, self.after, [], "none"
-            )  # fmt: skip
+            geometry = layer.padding, layer.stride, layer.dilation, layer.groups
+            return operations._convolution_pointwise(x, self.buffer, self.bias, *geometry, self.after, [], "none")
         conv2d = torch_module().nn.functional.conv2d
         out = conv2d(x, self.buffer, self.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
         return activate(out, self.after)

@@ -1,4 +1,4 @@
-"""What one forward pass shows of a model: which shapes its layers see, and which layer alone takes what another gives."""
+"""What one forward pass shows of a model: the shapes that layers see, and who alone takes what a layer gives."""
 
 from __future__ import annotations
 

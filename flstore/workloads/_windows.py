@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from flstore.workloads._layers import Get, Shortcut, linear
+from flstore.workloads._layers import Get, Shortcut
+from flstore.workloads._onednn import linear
 from flstore.workloads._stages import torch_module
 
 _MANY_TOKENS = 32

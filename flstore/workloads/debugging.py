@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,13 +16,14 @@ from flstore.display.table import Tabular
 from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._activations import Bits, Counts, activations, common
+from flstore.workloads._data import is_file
 from flstore.workloads._evaluate import evaluator
 from flstore.workloads._imports import check_path
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads._scores import HOW_TO_SET_A_TASK, check_task
 from flstore.workloads._stages import Stages, as_tensor, torch_module
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads.base import Catalogue, Derivable, Inputs, Scope, require_round
 
 FEWEST_TO_JUDGE = 3
 """Of two models that disagree, nobody can say which one is wrong."""
@@ -82,7 +84,7 @@ class DebuggingResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Debugging(Workload):
+class Debugging(Derivable):
     """Find faulty clients of a round by differential testing of their models (class P2), as FedDebug does.
 
     Random inputs go through the model of every client. An input blames the client without whom the others activate the
@@ -176,7 +178,18 @@ class Debugging(Workload):
             raise InvalidParameterError(f"{self.name}: faulty={self.faulty}, but the round has {len(clients)} clients")
         return [Key(scope.job, Kind.UPDATE, round, client) for client in clients]
 
-    def compute(self, inputs: Inputs) -> DebuggingResult:
+    def derivation(self, keys: Collection[Key]) -> str:
+        # A file may change; what a function of data gives stays.
+        return "" if self.shape is None and is_file(str(self.data)) else super().derivation(keys)
+
+    def derive(self, inputs: Inputs) -> dict[str, Any]:
+        result = self._tested(inputs)
+        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> DebuggingResult:
+        return DebuggingResult(**total)
+
+    def _tested(self, inputs: Inputs) -> DebuggingResult:
         updates = inputs.updates(require_round(self.name, inputs.scope))
         clients = list(updates)
         bits, neurons, finite = self._bits(list(updates.values()))
