@@ -13,7 +13,7 @@ from flstore.functions import wire
 from flstore.in_parts import located, order_of
 from flstore.moves import Moves
 from flstore.types import Key, Prepare
-from flstore.workloads.base import Derivable, Scope, Workload
+from flstore.workloads.base import Derivable, Piecewise, Scope, Workload
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -43,12 +43,12 @@ class Deriving:
         self._catalogue = catalogue
         self._moves = moves
         self._needs = needs
-        self._asked: dict[str, Derivable] = {}
+        self._asked: dict[str, Derivable | Piecewise] = {}
         self._underway: set[tuple[int, str, frozenset[Key]]] = set()
 
     def asked(self, workload: Workload) -> None:
         """Note a workload with its parameters: the next request is expected to have the same."""
-        if isinstance(workload, Derivable):
+        if isinstance(workload, Derivable) or (isinstance(workload, Piecewise) and workload.piece):
             self._asked[workload.name] = workload
 
     def start(self, action: Prepare, after: Future[Any] | None = None) -> None:
@@ -61,21 +61,24 @@ class Deriving:
             scope = Scope(self._catalogue.job, round=action.keys.rounds)
             self._moves.alongside(action.function, lambda: self._derive(action.function, workload, scope), after)
 
-    async def _derive(self, function: int, workload: Derivable, scope: Scope) -> None:
+    async def _derive(self, function: int, workload: Derivable | Piecewise, scope: Scope) -> None:
         try:
             keys = self._needs(workload, scope)
-            what = function, workload.derivation(keys), frozenset(keys)
+            name = workload.piece if isinstance(workload, Piecewise) else workload.derivation(keys)
+            what = function, name, frozenset(keys)
             if not what[1] or what in self._underway:  # several workloads need the same of a round
                 return
             self._underway.add(what)
             try:
-                await self._have_derived(function, workload, scope, keys)
+                await self._have_derived(function, workload, scope, keys, name)
             finally:
                 self._underway.discard(what)
         except FLStoreError as error:  # a request will compute it, or say what is wrong
             _log.info("%s of round %s was not derived: %s", workload.name, scope.round, error)
 
-    async def _have_derived(self, function: int, workload: Derivable, scope: Scope, keys: list[Key]) -> None:
+    async def _have_derived(
+        self, function: int, workload: Derivable | Piecewise, scope: Scope, keys: list[Key], name: str
+    ) -> None:
         """Send the order, once the function has everything; nothing is fetched for what nobody has asked for."""
         parts = self._catalogue.key_sets(keys)
         with self._catalogue.lock:
@@ -85,5 +88,6 @@ class Deriving:
             if not all(self._catalogue.state.holds(function, part).all() for part in parts):
                 return
             objects = [entry for part in parts for entry in located(self._catalogue, part, "")]
-        order = {**order_of(workload, scope), "objects": objects, "extra": [], "derivation": workload.derivation(keys)}
+        order = {**order_of(workload, scope), "objects": objects, "extra": []}
+        order["piece" if isinstance(workload, Piecewise) else "derivation"] = name
         await self._pool.call(function, "derive", request=wire.pack(order))

@@ -18,9 +18,11 @@ _log = logging.getLogger(__name__)
 def prepare(pool: FunctionPool, function: int, task: Task) -> None:
     """Begin to get a function ready for evaluations; nobody waits for it, and a request says what is wrong."""
 
+    what = {"model": task.model, "data": task.data, "precision": task.precision}
+
     async def ask() -> None:
         try:
-            await pool.call(function, "prepare", model=task.model, data=task.data)
+            await pool.call(function, "prepare", task=what)
         except FLStoreError as error:
             _log.info("function %s is not ready for %s: %s", function, task, error)
 

@@ -32,7 +32,7 @@ from flstore.in_parts import InParts, located, order_of, slot_of
 from flstore.moves import Moves, sendable
 from flstore.results import Question
 from flstore.types import Event, Key, KeySet, LoadFailed, Requested, Run
-from flstore.workloads.base import Derivable
+from flstore.workloads.base import Derivable, Piecewise
 
 if TYPE_CHECKING:
     from flstore.functions.pool import FunctionPool
@@ -340,6 +340,8 @@ class Serving:
         order = {**order_of(workload, question.scope), "objects": objects, "extra": list(map(wire.key_values, extra))}
         if self._derives and isinstance(workload, Derivable) and (name := workload.derivation(question.keys)):
             order["derivation"] = name
+        elif self._derives and isinstance(workload, Piecewise):
+            order["piece"] = workload.piece
         return wire.pack(order), [sendable(key, value) for key, value in extra.items()]
 
 

@@ -437,8 +437,10 @@ class FLStore(System):
         if self._task is not None:
             prepare(self._pool, function.number, self._task)
 
-    def task(self, model: str | None = None, data: str | None = None, metric: str | None = None) -> Task | None:
-        before, task = self._task, super().task(model, data, metric)
+    def task(
+        self, model: str | None = None, data: str | None = None, metric: str | None = None, precision: str | None = None
+    ) -> Task | None:
+        before, task = self._task, super().task(model, data, metric, precision)
         if task is not None and task != before:
             for number in list(self._pool.functions):
                 prepare(self._pool, number, task)

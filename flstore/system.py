@@ -449,7 +449,9 @@ class System(ABC):
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    def task(self, model: str | None = None, data: str | None = None, metric: str | None = None) -> Task | None:
+    def task(
+        self, model: str | None = None, data: str | None = None, metric: str | None = None, precision: str | None = None
+    ) -> Task | None:
         """Say how weights become a model that can be judged, for all requests to come; without arguments, what is set.
 
         A workload that is asked for by its name and has parameters of these names takes them from here, unless they
@@ -465,6 +467,8 @@ class System(ABC):
         metric : str, optional
             "accuracy" (default), "loss", or the import path of a function that takes (outputs, y) and returns a number,
             higher is better.
+        precision : {"float32", "bfloat16"}, optional
+            In which models are evaluated; "bfloat16" is approximate, see :class:`flstore.task.Task`.
 
         Returns
         -------
@@ -482,7 +486,7 @@ class System(ABC):
         >>> store.task(model="mytask.net:build", data="mytask.data:held_out")  # doctest: +SKIP
         >>> store.request("incentives", round=3).value  # doctest: +SKIP
         """
-        given = {"model": model, "data": data, "metric": metric}
+        given = {"model": model, "data": data, "metric": metric, "precision": precision}
         if new := {name: value for name, value in given.items() if value is not None}:
             before = dataclasses.asdict(self._task) if self._task is not None else {"model": None, "data": None}
             self._task = Task(**{**before, **new})

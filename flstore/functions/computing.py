@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from flstore import workloads
 from flstore.errors import FLStoreError, RequestError
 from flstore.functions import wire
-from flstore.workloads.base import Additive, Derivable, Inputs, Scope, Staged, Workload
+from flstore.workloads.base import Additive, Derivable, Inputs, Piecewise, Scope, Staged, Workload
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,9 +68,17 @@ def finish(order: dict[str, Any], scope: Scope, total: dict[str, Any]) -> tuple[
 
 
 @_reported
-def prepare(model: str, data: str) -> None:
+def prepare(task: dict[str, Any]) -> None:
     """Have a task's model and data ready."""
-    workloads.prepare(model, data)
+    workloads.prepare(**task)
+
+
+@_reported
+def ahead(order: dict[str, Any], inputs: Inputs, wanted: Callable[[], bool]) -> bool:
+    """Compute pieces for requests still to come, until one comes (`wanted`); whether that was all."""
+    workload = _workload(order)
+    assert isinstance(workload, Piecewise)
+    return not any(wanted() for _ in workload.ahead(inputs))
 
 
 def _workload(order: dict[str, Any]) -> Workload:

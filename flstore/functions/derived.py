@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,8 +69,20 @@ class Derived:
             self._keep(what, value)
         return value
 
+    def known(self, order: Mapping[str, Any]) -> KnownHere:
+        """What is known of the objects of a request, for a thread that computes."""
+        since = {wire.key_of(values): loaded for values, _, _, loaded in order["objects"]}
+        objects = set(since.items())
+        found = {what: value for what, (value, _) in self._values.items() if what[1] <= objects}
+        for what in found:  # the last ones used are the last to go
+            self._values[what] = self._values.pop(what)
+        loop = asyncio.get_running_loop()
+        return KnownHere(since, found, lambda what, value: loop.call_soon_threadsafe(self._keep, what, value))
+
     def _keep(self, what: What, value: dict[str, Any]) -> None:
         size = size_of(value)
+        if what in self._values:
+            return
         if all(self._memory.find(key, since=since) for key, since in what[1]) and self._memory.spare_bytes >= size:
             self._values[what] = value, size
             self._memory.derived_bytes += size
@@ -89,6 +101,45 @@ class Derived:
         _, size = self._values.pop(what)
         self._memory.derived_bytes -= size
         return size
+
+
+class KnownHere:
+    """What was known of the objects of one request when it began, and what it adds; for one thread at a time.
+
+    Parameters
+    ----------
+    since : mapping
+        The objects, each with the last load before it existed.
+    found : dict
+        What is known.
+    keep : callable
+        Takes what is new to the event loop.
+    """
+
+    def __init__(
+        self, since: Mapping[Key, int], found: dict[What, dict[str, Any]], keep: Callable[[What, dict[str, Any]], Any]
+    ) -> None:
+        self._since, self._found, self._keep = since, found, keep
+        self._sought, self._added = 0, 0
+
+    def find(self, what: str, keys: Collection[Key]) -> Mapping[str, Any] | None:
+        """What was computed from exactly these objects under that name, or None."""
+        self._sought += 1
+        return self._found.get((what, self._objects(keys)))
+
+    def keep(self, what: str, keys: Collection[Key], value: dict[str, Any]) -> None:
+        """Keep plain values, if there is room."""
+        self._added += 1
+        self._found[what, self._objects(keys)] = value
+        self._keep((what, self._objects(keys)), value)
+
+    def _objects(self, keys: Iterable[Key]) -> frozenset[tuple[Key, int]]:
+        return frozenset((key, self._since[key]) for key in keys)
+
+    @property
+    def all_known(self) -> bool:
+        """Whether all that was asked for had been computed before."""
+        return self._sought > 0 and not self._added
 
 
 def size_of(value: Any) -> int:

@@ -9,6 +9,7 @@ or replicated behind our back. Messages carry plain values and buffers (see ``wi
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import time
 import uuid
@@ -311,7 +312,10 @@ class CacheFunction(Desk, WorkerPlugin):
         self._running += 1
         self._idle.clear()
         try:
-            result, began, ended, derived = await self._computed(order, Inputs(wire.scope_of(order), gathered.data))
+            known = self.derived.known(order) if order.get("piece") else None
+            inputs = Inputs(wire.scope_of(order), gathered.data, known)
+            result, began, ended, derived = await self._computed(order, inputs)
+            derived = derived or (known is not None and known.all_known)
         finally:
             self._running -= 1
             if not self._running:
@@ -354,6 +358,9 @@ class CacheFunction(Desk, WorkerPlugin):
                 return {"absent": wire.pack([wire.key_values(key) for key in gathered.absent])}
             inputs = Inputs(wire.scope_of(order), gathered.data)
             loop = asyncio.get_running_loop()
+            if order.get("piece"):
+                await self._derive_pieces(order, inputs)
+                return {}
 
             async def derive() -> dict[str, Any]:
                 total, _, _ = await loop.run_in_executor(self.ahead, computing.derive, order, inputs)
@@ -364,10 +371,21 @@ class CacheFunction(Desk, WorkerPlugin):
             await self._let_go(gathered)
         return {}
 
-    async def _prepare(self, model: str, data: str) -> dict[str, Any]:
+    async def _prepare(self, task: dict[str, Any]) -> dict[str, Any]:
         """Import what evaluations by a task will need."""
-        await asyncio.get_running_loop().run_in_executor(self.ahead, computing.prepare, model, data)
+        await asyncio.get_running_loop().run_in_executor(self.ahead, computing.prepare, task)
         return {}
+
+    async def _derive_pieces(self, order: dict[str, Any], inputs: Inputs) -> None:
+        """One by one, as long as nothing else is computed; goes on after requests that are soon answered."""
+        loop, done = asyncio.get_running_loop(), False
+        while not done:
+            try:
+                await asyncio.wait_for(self._idle.wait(), IDLE_WITHIN_S)
+            except TimeoutError:
+                return
+            now = dataclasses.replace(inputs, known=self.derived.known(order))
+            done = await loop.run_in_executor(self.ahead, computing.ahead, order, now, lambda: self._running > 0)
 
     async def _let_go(self, gathered: _Gathered) -> None:
         await self.memory.unpin(gathered.pinned)

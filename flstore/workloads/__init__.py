@@ -98,7 +98,7 @@ def make(name: str, **params: Any) -> Workload:
     return cls(**params)
 
 
-def prepare(model: str, data: str) -> None:
+def prepare(model: str, data: str, precision: str | None = None) -> None:
     """Import a task's model, and read its data, before a workload evaluates the one on the other.
 
     Raises
@@ -108,7 +108,7 @@ def prepare(model: str, data: str) -> None:
     """
     from flstore.workloads._evaluate import evaluator
 
-    evaluator("task", model, data)
+    evaluator("task", model, data, precision)
 
 
 @overload

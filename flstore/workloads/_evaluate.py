@@ -5,32 +5,38 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flstore.errors import InvalidParameterError
 from flstore.workloads._data import load, version
 from flstore.workloads._imports import call_path
+from flstore.workloads._model import Model
 from flstore.workloads._scores import check_task, judge
-from flstore.workloads._small_images import SmallImages
-from flstore.workloads._stages import as_tensor, check_module, check_names, torch_module
+from flstore.workloads._stages import as_tensor, check_module, torch_module
 
 KEPT = 4
 """Models with their data that a process keeps ready."""
-_BATCH_BYTES = 1 << 28
+_BATCH_BYTES = 1 << 24
+"""Of the largest output of a layer. What is larger by far gets fresh memory each time, which costs more than it."""
+AT_ONCE = 2
+"""Models at once, each with its share of the cores: threads of one model wait for each other at every layer."""
+_FEWEST = 32
+"""Examples in a batch below which nothing is gained by sharing them out."""
 _TRIED = 4
-_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
-"""How far shortcuts may be from the model as it is, the latter in units of its largest output."""
+T = TypeVar("T")
+Tensors = Mapping[str, NDArray[Any]]
 
-_kept: OrderedDict[tuple[str, str, str], Evaluator] = OrderedDict()
+_kept: OrderedDict[tuple[str, ...], Evaluator] = OrderedDict()
 _keeping = threading.Lock()
 
 
-def evaluator(workload: str, model: str, data: str) -> Evaluator:
+def evaluator(workload: str, model: str, data: str, precision: str | None = None) -> Evaluator:
     """The evaluator of a model and data; those used last are kept, and shared by all threads of the process.
 
     Parameters
@@ -41,15 +47,17 @@ def evaluator(workload: str, model: str, data: str) -> Evaluator:
         Import path of a function that returns a ``torch.nn.Module``.
     data : str
         Import path of a function that returns (x, y), or a path or URL of a file (.npz, .safetensors) with them.
+    precision : {"float32", "bfloat16"}, optional
+        Default: that of the model.
 
     Raises
     ------
     InvalidParameterError
         Either cannot be imported or read, or the model cannot take the data.
     """
-    key = (model, data, version(workload, data))
+    key = (model, data, version(workload, data), precision or "")
     with _keeping:
-        found = _kept.pop(key, None) or Evaluator(workload, model, data)
+        found = _kept.pop(key, None) or Evaluator(workload, model, data, precision)
         _kept[key] = found
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
@@ -59,7 +67,8 @@ def evaluator(workload: str, model: str, data: str) -> Evaluator:
 class Evaluator:
     """A model into which weights are loaded, and the data that it is judged on. Safe to use from several threads.
 
-    Everything is exact float32 (or whatever dtype the model has). Parameters as in :func:`evaluator`.
+    Everything is exact float32 (or whatever dtype the model has) unless `precision` is "bfloat16". Equal weights give
+    equal outputs, to the last bit, alone or with others. Parameters as in :func:`evaluator`.
 
     Attributes
     ----------
@@ -69,110 +78,129 @@ class Evaluator:
         Labels.
     what : str
         Model and data in words, for messages.
+    piece : str
+        What its outputs are called among what a function keeps of an object: other data has another name.
     """
 
-    def __init__(self, workload: str, model: str, data: str) -> None:
+    def __init__(self, workload: str, model: str, data: str, precision: str | None = None) -> None:
         check_task(workload, model, data)
         self._torch = torch_module()
-        self._model = f"the model {model}()"  # without the workload: others will use it too
-        self.what = f"{self._model} with the data {data}"
-        self._data, self._alone = data, threading.RLock()
+        named = f"the model {model}()"  # without the workload: others will use it too
+        self.what = f"{named} with the data {data}"
+        self.piece = f"{outputs_name(model, data, precision)} {version(workload, data)}"
+        self._alone = threading.RLock()
         self.x, self.y = load(workload, data)
         with self._torch.random.fork_rng(devices=[]):  # initial weights are drawn; the caller's numbers stay his own
             module = check_module(workload, model, call_path(workload, "model", model))
-        self._module = module.eval().requires_grad_(False)
-        self._names = set(module.state_dict())
+        module = module.eval().requires_grad_(False)
+        if precision is not None:
+            module = module.to(getattr(self._torch, precision))
         floats = [t.dtype for t in module.state_dict().values() if t.is_floating_point()]
         self._x = as_tensor(np.ascontiguousarray(self.x))
         if self._x.is_floating_point() and floats:
             self._x = self._x.to(floats[0])
             self.x = (self._x.float() if floats[0] is self._torch.bfloat16 else self._x).numpy()
-        self._make_fast()
-        rows = len(self.x)
-        self._batch = min(rows, max(1, _BATCH_BYTES // max(1, 2 * self._small.largest_bytes)))
+        self._specialise(Model(module, named, data))
 
-    def _make_fast(self) -> None:
-        """Take the shortcuts and the memory format that give what the model gives as it is, where they do."""
-        few = self._x[:_TRIED]
-        with self._running():
-            expected = self._forward(few)
-            self._small = SmallImages(self._module, few)
-        images = self._x.ndim == 4
-        if images:  # outside of inference mode, where parameters cannot get new memory
-            self._module.to(memory_format=self._torch.channels_last)
-            self._x = self._x.contiguous(memory_format=self._torch.channels_last)
-        with self._running():
-            self._small.prepare()
-            if _close(self._try(self._x[:_TRIED]), expected):
-                return
-        self._small.revert()
-        if images:
-            self._module.to(memory_format=self._torch.contiguous_format)
-            self._x = self._x.contiguous(memory_format=self._torch.contiguous_format)
-
-    def _try(self, x: Any) -> NDArray[Any] | None:
-        try:
-            return self._forward(x)
-        except InvalidParameterError:  # it takes views of tensors that must be contiguous
-            return None
-
-    def _forward(self, x: Any) -> NDArray[Any]:
-        try:
-            outputs = self._module(x)
-        except Exception as error:
-            raise InvalidParameterError(
-                f"{self._model} cannot take the data of {self._data}, shape {list(x.shape)} of {x.dtype}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(outputs, self._torch.Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
-            given = list(outputs.shape) if isinstance(outputs, self._torch.Tensor) else type(outputs).__name__
-            raise InvalidParameterError(f"{self._model} gives {given} for {len(x)} examples, not one row for each")
-        values: NDArray[Any] = (outputs.float() if outputs.dtype is self._torch.bfloat16 else outputs).numpy()
-        return values
+    def _specialise(self, model: Model) -> None:
+        layout = model.specialise(self._x[:_TRIED], self._running)
+        self._models, rows = [model], len(self.x)
+        most = rows
+        if layout is not None and model.short is not None:
+            self._x = self._x.contiguous(memory_format=layout)
+            most = max(1, _BATCH_BYTES // max(1, model.short.largest_bytes))
+            if min(_cores(), AT_ONCE) > 1:
+                with self._running():
+                    twin = model.twin(self._x[:_TRIED])
+                self._models += [] if twin is None else [twin]
+        batches = -(-rows // most)
+        if rows >= _FEWEST * len(self._models):
+            batches = -(-batches // len(self._models)) * len(self._models)
+        self._batch = -(-rows // batches)
+        self._threads = max(1, _cores() // len(self._models))
+        self._pool = ThreadPoolExecutor(len(self._models), thread_name_prefix="flstore-evaluate")
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
-        # A Dask worker's environment says one thread; and the number of threads is one of the whole process.
-        before, cores = self._torch.get_num_threads(), _cores()
-        self._torch.set_num_threads(cores)
+    def _running(self, threads: int | None = None) -> Iterator[None]:
+        # A Dask worker's environment says one thread; and some numbers of threads are of the whole process.
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(threads or _cores())
         try:
             with self._torch.inference_mode():
                 yield
         finally:
             self._torch.set_num_threads(before)
 
-    @contextmanager
-    def loaded(self, tensors: Mapping[str, NDArray[Any]]) -> Iterator[Any]:
-        """The model with these weights, in evaluation and inference mode; nobody else uses it meanwhile.
+    def each(self, many: Sequence[Tensors], work: Callable[[Any], T]) -> list[T]:
+        """What `work` makes of the model with each of these weights, in evaluation and inference mode.
 
         Its layers may be hooked (take the hooks off again) and called with any input that the model takes. Its weights
-        must not be changed, and nothing else asked of this evaluator meanwhile: there is one model.
+        must not be changed or kept. Several run at once, each a model of its own.
 
         Parameters
         ----------
-        tensors : mapping of str to ndarray
-            Copied into the model, in its dtypes.
+        many : sequence of mappings of str to ndarray
+            Weights; they are taken in the dtypes of the model.
+        work : callable
+            Takes a ``torch.nn.Module``.
 
         Raises
         ------
         InvalidParameterError
             They do not fit the model; the message names a tensor.
         """
-        with self._alone, self._running():
-            self._load(tensors)
-            yield self._module
 
-    def _load(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        key = getattr(tensors, "key", None)
-        what = self._model if key is None else f"{self._model}, for the {key},"
-        check_names(what, self._names, tensors)
-        try:
-            self._module.load_state_dict({name: as_tensor(_known(array)) for name, array in tensors.items()})
-        except (RuntimeError, TypeError) as error:
-            raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
-        self._small.prepare()
+        def one(tensors: Tensors, model: Model) -> T:
+            with model.loaded(tensors, fused=False):
+                return work(model.module)
 
-    def outputs(self, tensors: Mapping[str, NDArray[Any]], batch_size: int | None = None) -> NDArray[Any]:
+        return self._share_out([partial(one, tensors) for tensors in many])
+
+    def _share_out(self, tasks: Sequence[Callable[[Model], T]]) -> list[T]:
+        """Results of tasks, each of which has a model for itself meanwhile."""
+        found: list[Any] = [None] * len(tasks)
+        left = iter(range(len(tasks)))
+
+        def run(model: Model) -> None:
+            with self._running(self._threads):
+                for at in left:  # the next one that nobody has taken; the interpreter's lock guards it
+                    found[at] = tasks[at](model)
+
+        with self._alone, self._running(self._threads):
+            workers = [self._pool.submit(run, model) for model in self._models[: len(tasks)]]
+            for worker in [worker for worker in workers if worker.exception()]:
+                worker.result()
+        return found
+
+    def outputs_of(self, many: Sequence[Tensors], batch_size: int | None = None) -> list[NDArray[Any]]:
+        """:meth:`outputs` for each of many weights: one model on each share of the cores.
+
+        Parameters
+        ----------
+        many : sequence of mappings of str to ndarray
+            Weights.
+        batch_size : int, optional
+            As in :meth:`outputs`.
+        """
+        step, rows = batch_size or self._batch, len(self._x)
+        starts = range(0, rows, step)
+        # What is left over when all models have had equally many is shared out by examples.
+        whole = len(many) - len(many) % len(self._models)
+        shares = [(i, starts) for i in range(whole)]
+        parts = min(len(self._models), len(starts))
+        shares += [(i, starts[part::parts]) for i in range(whole, len(many)) for part in range(parts)]
+
+        def run(i: int, mine: Sequence[int], model: Model) -> list[tuple[int, NDArray[Any]]]:
+            with model.loaded(many[i]):
+                return [(at, model.forward(self._x[at : at + step])) for at in mine]
+
+        done = self._share_out([partial(run, i, mine) for i, mine in shares])
+        pieces: list[dict[int, NDArray[Any]]] = [{} for _ in many]
+        for (i, _), some in zip(shares, done, strict=True):
+            pieces[i].update(some)
+        return [np.concatenate([own[at] for at in starts]) for own in pieces]
+
+    def outputs(self, tensors: Tensors, batch_size: int | None = None) -> NDArray[Any]:
         """What the model with these weights gives for each example, shape (n, ...); (n, classes) of a classifier.
 
         Parameters
@@ -180,13 +208,11 @@ class Evaluator:
         tensors : mapping of str to ndarray
             The weights.
         batch_size : int, optional
-            Examples that go through the model at once; default as many as memory allows, all of them for small data.
+            Examples that go through the model at once; default as many as the processor's memory is fast for.
         """
-        step = batch_size or self._batch
-        with self.loaded(tensors):
-            return np.concatenate([self._forward(self._x[at : at + step]) for at in range(0, len(self._x), step)])
+        return self.outputs_of([tensors], batch_size)[0]
 
-    def score(self, tensors: Mapping[str, NDArray[Any]], metric: str) -> float:
+    def score(self, tensors: Tensors, metric: str) -> float:
         """How good these weights are, higher is better.
 
         Parameters
@@ -202,20 +228,16 @@ class Evaluator:
         InvalidParameterError
             The metric is unknown, or cannot judge these outputs by these labels.
         """
-        return judge(self.what, self.outputs(tensors), self.y, metric)
+        return self.judge(self.outputs(tensors), metric)
+
+    def judge(self, outputs: NDArray[Any], metric: str) -> float:
+        """How good these outputs are, as in :meth:`score`."""
+        return judge(self.what, outputs, self.y, metric)
 
 
-def _close(found: NDArray[Any] | None, expected: NDArray[Any]) -> bool:
-    if found is None or found.shape != expected.shape:
-        return False
-    largest = float(np.abs(expected).max(initial=0.0))
-    return bool(np.allclose(found, expected, rtol=_RELATIVE, atol=_ABSOLUTE * largest, equal_nan=True))
-
-
-def _known(array: NDArray[Any]) -> NDArray[Any]:
-    """Of a dtype that torch can take from NumPy; bfloat16 it can, by a way of ours."""
-    foreign = array.dtype.name.startswith("float8")
-    return array.astype(np.float32) if foreign else array
+def outputs_name(model: Any, data: Any, precision: str | None) -> str:
+    """What outputs are called among pieces, as far as parameters say."""
+    return f"outputs of {model} on {data} in {precision or 'its own precision'}"
 
 
 def _cores() -> int:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.workloads._data import check_data
 from flstore.workloads._imports import check_path, function_at
+from flstore.workloads._params import check_choice
 
 METRICS = ("accuracy", "loss")
+PRECISIONS = (None, "float32", "bfloat16")
 HOW_TO_SET_A_TASK = (
     "give them with the request, or once for all requests: store.task(model='package:factory', data='package:loader')"
 )
@@ -27,6 +29,11 @@ def check_metric(workload: str, metric: Any) -> None:
             f"'package.module:function', that takes (outputs, y) and returns a number, higher is better"
         )
     check_path(workload, "metric", metric)
+
+
+def check_precision(workload: str, precision: Any) -> None:
+    """Raise InvalidParameterError unless models can be evaluated in this precision."""
+    check_choice(workload, "precision", precision, PRECISIONS)
 
 
 def check_task(workload: str, model: Any, data: Any, metric: Any = "accuracy") -> None:

@@ -7,7 +7,7 @@ add one, write a file with a :class:`Workload` subclass and register it by name 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -52,12 +52,26 @@ class Scope:
     rounds: tuple[int, ...] | None = None
 
 
+class Known(Protocol):
+    """What was computed from objects of a request before, and is kept for others as long as these objects."""
+
+    def find(self, what: str, keys: Collection[Key]) -> Mapping[str, Any] | None:
+        """What was computed from exactly these objects under that name, or None."""
+        ...
+
+    def keep(self, what: str, keys: Collection[Key], value: dict[str, Any]) -> None:
+        """Keep plain values, if there is room. Nobody may change them afterwards."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """The objects of one request, in memory: updates and aggregates as tensors, metadata as plain dicts."""
 
     scope: Scope
     data: Mapping[Key, Any]
+    known: Known | None = None
+    """What is known of them already; None where nothing is kept."""
 
     def updates(self, round: int) -> dict[str, ClientUpdate]:
         """Client updates of `round` by client id, sorted by id."""
@@ -137,6 +151,24 @@ class Derivable(Workload):
     def compute(self, inputs: Inputs) -> Any:
         """The answer, with nothing computed before."""
         return self.finish(inputs.scope, self.derive(inputs))
+
+
+class Piecewise(Workload):
+    """A workload that needs something small of every object by itself, such as the outputs of each model.
+
+    It asks ``inputs.known`` before it computes such a piece, and hands over what it had to compute. A cache function
+    keeps a piece as long as its object, for every workload that asks by the same name, and computes pieces while it is
+    idle: one by one, so that no request waits for more than one.
+    """
+
+    @property
+    @abstractmethod
+    def piece(self) -> str:
+        """A name for the pieces that it needs; "" when it needs none with these parameters."""
+
+    @abstractmethod
+    def ahead(self, inputs: Inputs) -> Iterator[None]:
+        """Compute pieces that are not known, and yield after each."""
 
 
 class Additive(Derivable):

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from flstore.display.table import Tabular
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._combine import weighted_mean
-from flstore.workloads._evaluate import evaluator
+from flstore.workloads._evaluate import AT_ONCE, evaluator
 from flstore.workloads._gram import Matrix, cosine, is_finite, nonfinite_rows
 from flstore.workloads._params import check_choice, check_integer, check_not_negative
 from flstore.workloads._plot import start
 from flstore.workloads._round import OF, PRODUCTS, round_needs, round_updates
-from flstore.workloads._scores import check_task
+from flstore.workloads._scores import check_precision, check_task
 from flstore.workloads._shapley import Shapley, estimate, exact, sampled
 from flstore.workloads.base import Additive, Catalogue, Inputs, Scope, require_round
 
@@ -111,7 +111,7 @@ class Contribution(Additive):
         What a coalition is worth.
     of : {"delta", "model"}, optional
         As in ``cosine_similarity``; for utility="cosine_gradient".
-    model, data, metric : str, optional
+    model, data, metric, precision : str, optional
         As in ``store.task``, from which they are taken by default; for utility="accuracy".
     exact_up_to : int
         Clients up to which accuracies of all coalitions are evaluated.
@@ -151,10 +151,12 @@ class Contribution(Additive):
     permutations: int = 50
     tolerance: float = 0.01
     seed: int = 0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.name, "utility", self.utility, UTILITIES)
         check_choice(self.name, "of", self.of, OF)
+        check_precision(self.name, self.precision)
         if self.utility == "accuracy":
             check_task(self.name, self.model, self.data, self.metric or "accuracy")
         check_integer(self.name, "exact_up_to", self.exact_up_to, 0, MOST_EXACT)
@@ -204,22 +206,27 @@ class Contribution(Additive):
         updates = inputs.updates(round)
         bad = np.array([not is_finite(update) for update in updates.values()])
         models = [update for update, odd in zip(updates.values(), bad, strict=True) if not odd]
-        judge, metric = evaluator(self.name, str(self.model), str(self.data)), self.metric or "accuracy"
+        judge, metric = evaluator(self.name, str(self.model), str(self.data), self.precision), self.metric or "accuracy"
         start = inputs.data.get(Key(inputs.scope.job, Kind.AGGREGATE, round - 1))
         nobody = 0.0 if start is None else judge.score(start, metric)
 
+        def mean(coalition: frozenset[int]) -> Mapping[str, NDArray[Any]]:
+            chosen = [models[i] for i in sorted(coalition)]
+            return weighted_mean(chosen, [1 / len(chosen)] * len(chosen))
+
         @functools.cache
         def worth(coalition: frozenset[int]) -> float:
-            if not coalition:
-                return nobody
-            chosen = [models[i] for i in sorted(coalition)]
-            return judge.score(weighted_mean(chosen, [1 / len(chosen)] * len(chosen)), metric)
+            return judge.score(mean(coalition), metric) if coalition else nobody
 
         players = len(models)
         everyone = worth(frozenset(range(players)))
         if players <= self.exact_up_to:
             coalitions = [frozenset(i for i in range(players) if number >> i & 1) for number in range(2**players)]
-            found = exact(np.array([worth(coalition) for coalition in coalitions]))
+            worths = [nobody]
+            for at in range(1, len(coalitions), AT_ONCE):
+                given = judge.outputs_of([mean(coalition) for coalition in coalitions[at : at + AT_ONCE]])
+                worths += [judge.judge(outputs, metric) for outputs in given]
+            found = exact(np.array(worths))
         else:
             found = sampled(players, worth, self.permutations, self.tolerance, self.seed)
         return self._result(list(updates), bad, found, everyone - nobody, "model", np.empty(0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,19 +16,20 @@ from flstore.display.table import Tabular
 from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._activations import Bits, Counts, activations, common
+from flstore.workloads._data import is_file
 from flstore.workloads._evaluate import evaluator
 from flstore.workloads._imports import check_path
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
 from flstore.workloads._scores import HOW_TO_SET_A_TASK, check_task
 from flstore.workloads._stages import Stages, as_tensor, torch_module
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads.base import Catalogue, Derivable, Inputs, Scope, require_round
 
 FEWEST_TO_JUDGE = 3
 """Of two models that disagree, nobody can say which one is wrong."""
 _TWENTIETH = 0.05
 """Of the median, the least spread between clients: where nearly all agree exactly, a few neurons are no outlier."""
-Loader = Callable[[ClientUpdate], AbstractContextManager[Any]]
+Each = Callable[[Sequence[ClientUpdate], Callable[[Any], Any]], list[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,7 +84,7 @@ class DebuggingResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Debugging(Workload):
+class Debugging(Derivable):
     """Find faulty clients of a round by differential testing of their models (class P2), as FedDebug does.
 
     Random inputs go through the model of every client. An input blames the client without whom the others activate the
@@ -177,7 +178,18 @@ class Debugging(Workload):
             raise InvalidParameterError(f"{self.name}: faulty={self.faulty}, but the round has {len(clients)} clients")
         return [Key(scope.job, Kind.UPDATE, round, client) for client in clients]
 
-    def compute(self, inputs: Inputs) -> DebuggingResult:
+    def derivation(self, keys: Collection[Key]) -> str:
+        # A file may change; what a function of data gives stays.
+        return "" if self.shape is None and is_file(str(self.data)) else super().derivation(keys)
+
+    def derive(self, inputs: Inputs) -> dict[str, Any]:
+        result = self._tested(inputs)
+        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+
+    def finish(self, scope: Scope, total: Mapping[str, Any]) -> DebuggingResult:
+        return DebuggingResult(**total)
+
+    def _tested(self, inputs: Inputs) -> DebuggingResult:
         updates = inputs.updates(require_round(self.name, inputs.scope))
         clients = list(updates)
         bits, neurons, finite = self._bits(list(updates.values()))
@@ -209,22 +221,20 @@ class Debugging(Workload):
 
     def _bits(self, updates: Sequence[ClientUpdate]) -> tuple[Bits, int, list[bool]]:
         """Active neurons of each client and input, eight a byte; how many neurons; whose model gives finite outputs."""
-        loaded, x = self._prepared()
-        found: list[Bits] = []
-        finite: list[bool] = []
-        neurons = 0
-        for update in updates:
-            with loaded(update) as module:
-                bits, good = self._of_model(module, x)
-            if found and bits.shape[1] != neurons:
+        each, x = self._prepared()
+
+        def look(module: Any) -> tuple[Bits, int, bool]:
+            bits, good = self._of_model(module, x)
+            return np.packbits(bits, axis=1), bits.shape[1], good
+
+        found = each(updates, look)
+        for update, (_, neurons, _) in zip(updates, found, strict=True):
+            if neurons != found[0][1]:
                 raise InvalidParameterError(
-                    f"{self.name}: the model {self.model}() shows {bits.shape[1]} neurons for the {update.key} and "
-                    f"{neurons} for another client, so they cannot be compared"
+                    f"{self.name}: the model {self.model}() shows {neurons} neurons for the {update.key} and "
+                    f"{found[0][1]} for another client, so they cannot be compared"
                 )
-            neurons = bits.shape[1]
-            found.append(np.packbits(bits, axis=1))
-            finite.append(good)
-        return np.stack(found), neurons, finite
+        return np.stack([bits for bits, *_ in found]), found[0][1], [good for *_, good in found]
 
     def _of_model(self, module: Any, x: NDArray[Any]) -> tuple[NDArray[np.bool_], bool]:
         try:
@@ -237,24 +247,23 @@ class Debugging(Workload):
                 f"{type(error).__name__}: {error}"
             ) from error
 
-    def _prepared(self) -> tuple[Loader, NDArray[Any]]:
-        """How to get at a client's model, and the inputs."""
+    def _prepared(self) -> tuple[Each, NDArray[Any]]:
+        """How to look at the models of clients, and the inputs."""
         random, model = np.random.default_rng(self.seed), str(self.model)
         if self.shape is not None:
             layers = Stages(self.name, model)
 
-            @contextmanager
-            def alone(update: ClientUpdate) -> Any:
+            def alone(updates: Sequence[ClientUpdate], look: Callable[[Any], Any]) -> list[Any]:
                 with torch_module().inference_mode():
-                    yield layers.loaded(update)
+                    return [look(layers.loaded(update)) for update in updates]
 
             return alone, random.standard_normal((self.inputs, *self.shape), dtype=np.float32)
         judge = evaluator(self.name, model, str(self.data))
         shape, kind = (self.inputs, *judge.x.shape[1:]), judge.x.dtype.kind
         if kind in "iub":
             low, high = int(judge.x.min()), int(judge.x.max())
-            return judge.loaded, random.integers(low, high, shape, endpoint=True).astype(judge.x.dtype)
-        return judge.loaded, random.standard_normal(shape, dtype=np.float32).astype(judge.x.dtype)
+            return judge.each, random.integers(low, high, shape, endpoint=True).astype(judge.x.dtype)
+        return judge.each, random.standard_normal(shape, dtype=np.float32).astype(judge.x.dtype)
 
 
 def blames(more: Counts, outlier: float) -> Counts:

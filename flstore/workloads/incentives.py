@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from flstore.display.table import Tabular
 from flstore.types import Key, Kind, PolicyClass
-from flstore.workloads._evaluate import evaluator
-from flstore.workloads._gram import is_finite
+from flstore.workloads._evaluate import evaluator, outputs_name
+from flstore.workloads._outputs import ahead, finite, outputs, update_keys
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
-from flstore.workloads._scores import check_task
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads._scores import check_precision, check_task
+from flstore.workloads.base import Catalogue, Inputs, Piecewise, Scope, require_round
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,7 +67,7 @@ class IncentivesResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Incentives(Workload):
+class Incentives(Piecewise):
     """Share a budget of tokens among the clients of a round (class P2), by how far each is above the mean.
 
     A client's share is in proportion to its score on held-out data minus the mean score of the round; who is not above
@@ -78,7 +78,7 @@ class Incentives(Workload):
     ----------
     budget : int
         Tokens of the round.
-    model, data, metric : str
+    model, data, metric, precision : str
         As in ``store.task``, from which they are taken by default.
 
     References
@@ -104,23 +104,37 @@ class Incentives(Workload):
     data: str
     metric: str | None = None
     budget: int = 1000
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_task(self.name, self.model, self.data, self.metric or "accuracy")
         check_integer(self.name, "budget", self.budget, 0)
+        check_precision(self.name, self.precision)
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
         round = require_round(self.name, scope)
         return [Key(scope.job, Kind.UPDATE, round, client) for client in catalogue.clients(round)]
 
+    @property
+    def piece(self) -> str:
+        return outputs_name(self.model, self.data, self.precision)
+
+    def ahead(self, inputs: Inputs) -> Iterator[None]:
+        judge = evaluator(self.name, self.model, self.data, self.precision)
+        return ahead(judge, inputs, require_round(self.name, inputs.scope), also_finite=True)
+
     def compute(self, inputs: Inputs) -> IncentivesResult:
-        updates = inputs.updates(require_round(self.name, inputs.scope))
-        metric, judge = self.metric or "accuracy", evaluator(self.name, self.model, self.data)
-        scores = {c: judge.score(u, metric) if is_finite(u) else float("nan") for c, u in updates.items()}
+        keys = update_keys(inputs, require_round(self.name, inputs.scope))
+        updates = [str(key.client) for key in keys]
+        metric, judge = self.metric or "accuracy", evaluator(self.name, self.model, self.data, self.precision)
+        good = [key for key, fine in zip(keys, finite(inputs, keys), strict=True) if fine]
+        scores = dict.fromkeys(updates, float("nan"))
+        for key, given in zip(good, outputs(judge, inputs, good), strict=True):
+            scores[str(key.client)] = judge.judge(given, metric)
         known = {client: score for client, score in scores.items() if np.isfinite(score)}
         tokens = dict(zip(known, share_out(self.budget, list(known.values())), strict=True))
         return IncentivesResult(
-            clients=list(updates),
+            clients=updates,
             scores=np.array(list(scores.values())),
             tokens=np.array([tokens.get(client, 0) for client in updates], dtype=np.int64),
             mean=float(np.mean(list(known.values()))) if known else float("nan"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +14,13 @@ from flstore.display.table import Tabular
 from flstore.errors import UpdateNotFoundError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads._data import load
-from flstore.workloads._evaluate import evaluator
+from flstore.workloads._evaluate import evaluator, outputs_name
+from flstore.workloads._outputs import outputs
 from flstore.workloads._params import check_integer
 from flstore.workloads._plot import start
-from flstore.workloads._scores import check_task, correct, cross_entropy, judge, labels
+from flstore.workloads._scores import check_precision, check_task, correct, cross_entropy, judge, labels
 from flstore.workloads._stages import Stages, run
-from flstore.workloads.base import Catalogue, Inputs, Scope, Staged, require_round
+from flstore.workloads.base import Catalogue, Inputs, Piecewise, Scope, Staged, require_round
 
 BATCH_IN_PARTS = 64
 LARGE_BYTES = 1 << 30
@@ -89,7 +90,7 @@ class InferenceResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Inference(Staged):
+class Inference(Staged, Piecewise):
     """Run a stored model on data (class P1): the aggregate of a round, or what one client sent in it.
 
     Says for which classes it is good, too: a model can be accurate on average and useless for a class that few clients
@@ -110,6 +111,8 @@ class Inference(Staged):
         Examples that go through the model at once; default: as many as memory allows, and 64 through a model in parts.
     metric : str, optional
         "accuracy" (default), "loss", or the import path of a function that takes (outputs, y).
+    precision : {"float32", "bfloat16"}, optional
+        As in ``store.task``; not for a model in parts.
 
     Notes
     -----
@@ -140,9 +143,11 @@ class Inference(Staged):
     data: str
     batch_size: int | None = None
     metric: str | None = None
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_task(self.name, self.model, self.data, self.metric or "accuracy")
+        check_precision(self.name, self.precision)
         if self.batch_size is not None:
             check_integer(self.name, "batch_size", self.batch_size, 1)
 
@@ -165,8 +170,19 @@ class Inference(Staged):
         tensors = _tensors(inputs)
         if tensors.size_bytes > LARGE_BYTES:
             return self.finish(run(Stages(self.name, self.model).whole(tensors), self._batches()))
-        at = evaluator(self.name, self.model, self.data)
-        return self._judged(at.outputs(tensors, self.batch_size), at.y)
+        at = evaluator(self.name, self.model, self.data, self.precision)
+        if self.batch_size is not None:
+            return self._judged(at.outputs(tensors, self.batch_size), at.y)
+        return self._judged(outputs(at, inputs, list(inputs.data))[0], at.y)
+
+    @property
+    def piece(self) -> str:
+        return outputs_name(self.model, self.data, self.precision) if self.batch_size is None else ""
+
+    def ahead(self, inputs: Inputs) -> Iterator[None]:
+        if _tensors(inputs).size_bytes <= LARGE_BYTES:
+            outputs(evaluator(self.name, self.model, self.data, self.precision), inputs, list(inputs.data))
+        yield
 
     def stage(self, inputs: Inputs, part: int, of: int, values: Sequence[Any] | None) -> list[Any]:
         """Some layers of the model; the data goes into the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,12 +13,13 @@ from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, PolicyClass
 from flstore.workloads._combine import weighted_mean
-from flstore.workloads._evaluate import evaluator
+from flstore.workloads._evaluate import AT_ONCE, evaluator, outputs_name
+from flstore.workloads._outputs import ahead, outputs, update_keys
 from flstore.workloads._params import check_choice, check_integer
 from flstore.workloads._plot import start
-from flstore.workloads._round import OF, round_needs
-from flstore.workloads._scores import check_task
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads._round import OF, PRODUCTS, round_needs
+from flstore.workloads._scores import check_precision, check_task
+from flstore.workloads.base import Catalogue, Inputs, Piecewise, Scope, require_round
 from flstore.workloads.clustering import Clustering
 
 BEST = 5
@@ -79,7 +81,7 @@ class PersonalizationResult(Tabular):
 
 
 @dataclass(frozen=True)
-class Personalization(Workload):
+class Personalization(Piecewise):
     """A model for each cluster of similar clients (class P2): the mean of its best, weighted by how good they are.
 
     The updates of the round are clustered by k-means (as ``clustering`` does), every client's own model is judged on
@@ -97,7 +99,7 @@ class Personalization(Workload):
         What is clustered, as in ``clustering``.
     seed : int
         Of the k-means++ starts.
-    model, data, metric : str
+    model, data, metric, precision : str
         As in ``store.task``, from which they are taken by default.
 
     References
@@ -128,6 +130,7 @@ class Personalization(Workload):
     k: int | None = None
     of: str | None = None
     seed: int = 0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_task(self.name, self.model, self.data, self.metric or "accuracy")
@@ -135,6 +138,7 @@ class Personalization(Workload):
         if self.k is not None:
             check_integer(self.name, "k", self.k, 1)
         check_choice(self.name, "of", self.of, OF)
+        check_precision(self.name, self.precision)
         check_integer(self.name, "seed", self.seed, 0)
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
@@ -145,21 +149,51 @@ class Personalization(Workload):
                 raise InvalidParameterError(f"{self.name}: {name}={value}, but the round has {clients} clients")
         return keys
 
+    @property
+    def piece(self) -> str:
+        return outputs_name(self.model, self.data, self.precision)
+
+    def ahead(self, inputs: Inputs) -> Iterator[None]:
+        self._products(inputs)
+        yield
+        judge = evaluator(self.name, self.model, self.data, self.precision)
+        yield from ahead(judge, inputs, require_round(self.name, inputs.scope))
+
+    def _products(self, inputs: Inputs) -> Mapping[str, Any]:
+        """What clustering derives, which it may have done before."""
+        found = None if inputs.known is None else inputs.known.find(PRODUCTS, inputs.data)
+        if found is None:
+            found = self._clustering.derive(inputs)
+            if inputs.known is not None:
+                inputs.known.keep(PRODUCTS, inputs.data, found)
+        return found
+
+    @property
+    def _clustering(self) -> Clustering:
+        return Clustering(k=self.clusters, of=self.of, seed=self.seed)
+
     def compute(self, inputs: Inputs) -> PersonalizationResult:
+        keys = update_keys(inputs, require_round(self.name, inputs.scope))
         updates = inputs.updates(require_round(self.name, inputs.scope))
-        groups = Clustering(k=self.clusters, of=self.of, seed=self.seed).compute(inputs)
-        metric, judge = self.metric or "accuracy", evaluator(self.name, self.model, self.data)
+        groups = self._clustering.finish(inputs.scope, self._products(inputs))
+        metric = self.metric or "accuracy"
+        judge = evaluator(self.name, self.model, self.data, self.precision)
         before, after = (np.full(len(updates), np.nan) for _ in range(2))
         weights = np.zeros(len(updates))
         models = list(updates.values())
-        for i in np.flatnonzero(groups.labels >= 0):
-            before[i] = judge.score(models[i], metric)
-        for cluster in range(self.clusters):
-            members = np.flatnonzero(groups.labels == cluster)
-            best = members[np.argsort(-before[members], kind="stable")][: self.k or BEST]
-            if len(best):
+        finite = np.flatnonzero(groups.labels >= 0)
+        given = outputs(judge, inputs, [keys[i] for i in finite])
+        before[finite] = [judge.judge(found, metric) for found in given]
+        clusters = [np.flatnonzero(groups.labels == cluster) for cluster in range(self.clusters)]
+        clusters = [members for members in clusters if len(members)]
+        for some in (clusters[at : at + AT_ONCE] for at in range(0, len(clusters), AT_ONCE)):
+            personal = []
+            for members in some:
+                best = members[np.argsort(-before[members], kind="stable")][: self.k or BEST]
                 weights[best] = _shares(before[best])
-                after[members] = judge.score(weighted_mean([models[i] for i in best], weights[best].tolist()), metric)
+                personal.append(weighted_mean([models[i] for i in best], weights[best].tolist()))
+            for members, found in zip(some, judge.outputs_of(personal), strict=True):
+                after[members] = judge.judge(found, metric)
         return PersonalizationResult(
             clients=groups.clients,
             clusters=groups.labels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +14,13 @@ from flstore.display.table import Tabular
 from flstore.errors import InvalidParameterError
 from flstore.types import Key, Kind, PolicyClass
 from flstore.workloads import _oort
-from flstore.workloads._evaluate import evaluator
+from flstore.workloads._evaluate import evaluator, outputs_name
 from flstore.workloads._metadata import DURATION, EXAMPLES, LOSS, metadata_needs, number
+from flstore.workloads._outputs import ahead, outputs, update_keys
 from flstore.workloads._params import check_choice, check_integer, check_positive
 from flstore.workloads._plot import start
-from flstore.workloads._scores import check_task, judge
-from flstore.workloads.base import Catalogue, Inputs, Scope, Workload, require_round
+from flstore.workloads._scores import check_precision, check_task
+from flstore.workloads.base import Catalogue, Inputs, Piecewise, Scope, require_round
 
 BY = ("accuracy", "oort")
 
@@ -73,7 +74,7 @@ class SchedulingPerformanceResult(Tabular):
 
 
 @dataclass(frozen=True)
-class SchedulingPerformance(Workload):
+class SchedulingPerformance(Piecewise):
     """Choose clients for the next round by performance (class P2), or by Oort from metadata alone (class P4).
 
     ``by="accuracy"``, what the paper measures (Figure 7): every update of the round is evaluated on held-out data, and
@@ -88,7 +89,7 @@ class SchedulingPerformance(Workload):
         How many to choose.
     by : {"accuracy", "oort"}
         The class of the access pattern follows from it.
-    model, data, metric : str
+    model, data, metric, precision : str
         For "accuracy": the task (``store.task``). Every metric is the better the higher ("loss" with its sign turned).
     last : int
         For "oort": how many rounds of metadata to read, up to ``round=`` or the newest.
@@ -143,10 +144,12 @@ class SchedulingPerformance(Workload):
     preferred_s: float | None = None
     penalty: float = 2.0
     seed: int = 0
+    precision: str | None = None
 
     def __post_init__(self) -> None:
         check_integer(self.name, "count", self.count, 1)
         check_choice(self.name, "by", self.by, BY)
+        check_precision(self.name, self.precision)
         check_integer(self.name, "last", self.last, 1)
         check_integer(self.name, "seed", self.seed, 0)
         if self.by == "oort":
@@ -180,6 +183,14 @@ class SchedulingPerformance(Workload):
         self._enough(clients, f"clients in round {round}")
         return [Key(scope.job, Kind.UPDATE, round, client) for client in clients]
 
+    @property
+    def piece(self) -> str:
+        return outputs_name(self.model, self.data, self.precision) if self.by == "accuracy" else ""
+
+    def ahead(self, inputs: Inputs) -> Iterator[None]:
+        judge = evaluator(self.name, str(self.model), str(self.data), self.precision)
+        return ahead(judge, inputs, require_round(self.name, inputs.scope))
+
     def compute(self, inputs: Inputs) -> SchedulingPerformanceResult:
         return self._oort(inputs) if self.by == "oort" else self._best(inputs)
 
@@ -188,14 +199,13 @@ class SchedulingPerformance(Workload):
             raise InvalidParameterError(f"{self.name}: count={self.count}, but there are {len(clients)} {what}")
 
     def _best(self, inputs: Inputs) -> SchedulingPerformanceResult:
-        updates = inputs.updates(require_round(self.name, inputs.scope))
-        model, metric = evaluator(self.name, str(self.model), str(self.data)), self.metric or "accuracy"
-        score = np.full(len(updates), np.nan)
-        for i, update in enumerate(updates.values()):
-            outputs = model.outputs(update)
-            if np.isfinite(outputs).all():
-                score[i] = judge(model.what, outputs, model.y, metric)
-        clients, finite = list(updates), np.isfinite(score)
+        keys = update_keys(inputs, require_round(self.name, inputs.scope))
+        judge = evaluator(self.name, str(self.model), str(self.data), self.precision)
+        score = np.full(len(keys), np.nan)
+        for i, given in enumerate(outputs(judge, inputs, keys)):
+            if np.isfinite(given).all():
+                score[i] = judge.judge(given, self.metric or "accuracy")
+        clients, finite = [str(key.client) for key in keys], np.isfinite(score)
         self._enough(np.flatnonzero(finite), "clients whose updates give finite outputs")
         chosen = [clients[i] for i in np.argsort(-score, kind="stable")[: self.count]]
         return SchedulingPerformanceResult(

@@ -9,7 +9,7 @@ import pytest
 
 from flstore.federated.data import digits
 from flstore.federated.models import build
-from flstore.workloads._small_images import SmallImages
+from flstore.workloads._shortcuts import Shortcuts
 
 torch = pytest.importorskip("torch")
 
@@ -19,7 +19,7 @@ def both(model, x):
     model = model.eval()
     with torch.inference_mode():
         expected = model(x).numpy()
-    small = SmallImages(model, x)
+    small = Shortcuts(model, x)
     model.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         small.prepare()
@@ -46,7 +46,7 @@ def test_every_geometry_of_a_convolution(groups):
         expected, found, shortcuts, _ = both(layer, torch.randn(5, 6, *size))
         equal(found, expected)
         replaced += shortcuts
-    assert replaced > (50 if groups == 1 else 3 if groups == 6 else -1)
+    assert replaced > 50
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,6 @@ def test_every_geometry_of_a_convolution(groups):
     [
         lambda: torch.nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         lambda: torch.nn.Conv2d(4, 4, 3, padding="same"),
-        lambda: torch.nn.Conv2d(4, 4, 3, padding=1, groups=2),
         lambda: torch.nn.ConvTranspose2d(4, 4, 3, padding=1),
     ],
 )

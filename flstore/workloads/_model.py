@@ -1,0 +1,186 @@
+"""One model in memory into which weights are put, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flstore.errors import InvalidParameterError
+from flstore.workloads._shortcuts import Shortcuts
+from flstore.workloads._stages import as_tensor, check_names, torch_module
+
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+"""How far shortcuts may be from the model as it is, the latter in units of its largest output."""
+_BRIEF = 0.05
+"""Both, in bfloat16."""
+
+
+class Model:
+    """A module in evaluation mode, and its shortcuts where it has some that give the same.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    what, data : str
+        Model and data in words, for messages.
+    """
+
+    def __init__(self, module: Any, what: str, data: str) -> None:
+        self.module, self.what, self.data = module, what, data
+        self.short: Shortcuts | None = None
+        self._shapes = {name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
+
+    def load(self, tensors: Mapping[str, NDArray[Any]], fused: bool = True) -> None:
+        """Put weights into it; they must stay as they are until :meth:`release`."""
+        key = getattr(tensors, "key", None)
+        what = self.what if key is None else f"{self.what}, for the {key},"
+        check_names(what, self._shapes, tensors)
+        self.put({name: as_tensor(_known(array)) for name, array in tensors.items()}, fused, what)
+
+    def put(self, source: Mapping[str, Any], fused: bool = True, what: str = "") -> None:
+        """The same from tensors of torch."""
+        own = self.short.own(fused) if self.short else set()
+        if any(source[name].shape != self._shapes[name] for name in own):
+            own = set()  # let torch say what does not fit
+        rest = {name: tensor for name, tensor in source.items() if name not in own}
+        try:
+            if rest:
+                self.module.load_state_dict(rest, strict=not own)
+        except (RuntimeError, TypeError) as error:
+            raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
+        if self.short:
+            self.short.prepare(source, fused)
+
+    def release(self) -> None:
+        """Let go of the weights, which may be dropped now."""
+        if self.short:
+            self.short.release()
+
+    @contextmanager
+    def loaded(self, tensors: Mapping[str, NDArray[Any]], fused: bool = True) -> Iterator[Model]:
+        """With these weights."""
+        try:
+            self.load(tensors, fused)
+            yield self
+        finally:
+            self.release()
+
+    def forward(self, x: Any) -> NDArray[Any]:
+        """What it gives for a batch; raises InvalidParameterError unless that is one row an example."""
+        torch = torch_module()
+        try:
+            outputs = self.module(x)
+        except Exception as error:
+            raise InvalidParameterError(
+                f"{self.what} cannot take the data of {self.data}, shape {list(x.shape)} of {x.dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(outputs, torch.Tensor) or outputs.ndim == 0 or len(outputs) != len(x):
+            given = list(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            raise InvalidParameterError(f"{self.what} gives {given} for {len(x)} examples, not one row for each")
+        values: NDArray[Any] = (outputs.float() if outputs.dtype is torch.bfloat16 else outputs).numpy()
+        return values
+
+    def specialise(self, x: Any, running: Callable[[], Any]) -> Any:
+        """Take the shortcuts and the memory format that give what the model gives as it is, where they do.
+
+        They are tried with other weights than the module has, so that one that took an old weight would show.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            A few examples.
+        running : callable
+            A context in which models run.
+
+        Returns
+        -------
+        torch.memory_format or None
+            That of the images it takes from now on; None when it stays as it is.
+        """
+        torch = torch_module()
+        with running():
+            before = {name: t.clone() if hasattr(t, "clone") else t for name, t in self.module.state_dict().items()}
+            trial, expected = self._expected(before, x)
+            self.module.load_state_dict(before)
+            try:
+                self.short = Shortcuts(self.module, x)
+            except Exception:  # it does something that cannot be watched
+                return None
+        layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
+        self.module.to(memory_format=layout)  # outside of inference mode, where parameters cannot get new memory
+        with running():
+            if self.gives(trial, x.contiguous(memory_format=layout), expected):
+                return layout
+        self.short.revert()
+        self.short = None
+        self.module.to(memory_format=torch.contiguous_format)
+        return None
+
+    def _expected(self, state: Mapping[str, Any], x: Any) -> tuple[Mapping[str, Any], NDArray[Any]]:
+        other = _noisy(state)
+        self.module.load_state_dict(other)
+        expected = self.forward(x)
+        if np.isfinite(expected).all():
+            return other, expected
+        self.module.load_state_dict(state)
+        return state, self.forward(x)
+
+    def gives(self, weights: Mapping[str, Any], x: Any, expected: NDArray[Any]) -> bool:
+        """Whether it gives what is expected, but for rounding."""
+        try:
+            self.put(weights)
+            found = self.forward(x)
+        except Exception:  # views of tensors that must be contiguous, say
+            return False
+        finally:
+            self.release()
+        brief = next((t.dtype for t in weights.values() if hasattr(t, "dtype")), None) is torch_module().bfloat16
+        relative, absolute = (_BRIEF, _BRIEF) if brief else (_RELATIVE, _ABSOLUTE)
+        least = absolute * float(np.abs(expected).max(initial=0.0))
+        return found.shape == expected.shape and bool(
+            np.allclose(found, expected, rtol=relative, atol=least, equal_nan=True)
+        )
+
+    def twin(self, x: Any) -> Model | None:
+        """Another one, for another thread; None where a copy is not sure to be apart from this one.
+
+        `x` are a few examples, in the layout that it takes.
+        """
+        if self.short is None or any(m._forward_hooks or m._forward_pre_hooks for m in self.module.modules()):
+            return None
+        try:
+            short = self.short.twin()
+            other = Model(short.model, self.what, self.data)
+            other.short = short
+            weights = _noisy(self.module.state_dict())
+            self.put(weights)
+            expected = self.forward(x)
+            self.put(_noisy(weights))
+            return other if other.gives(weights, x, expected) else None
+        except Exception:
+            return None
+        finally:
+            self.release()
+
+
+def _noisy(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Weights near others, none of them equal, the positive ones positive."""
+    torch = torch_module()
+    random = torch.Generator().manual_seed(0)
+    found = {}
+    for name, tensor in state.items():
+        found[name] = tensor
+        if hasattr(tensor, "is_floating_point") and tensor.is_floating_point():
+            factor, more = (torch.rand(tensor.shape, generator=random) for _ in range(2))
+            found[name] = (tensor.float() * (0.9 + 0.2 * factor) + 0.02 * more).to(tensor.dtype)
+    return found
+
+
+def _known(array: NDArray[Any]) -> NDArray[Any]:
+    """Of a dtype that torch can take from NumPy; bfloat16 it can, by a way of ours."""
+    return array.astype(np.float32) if array.dtype.name.startswith("float8") else array
