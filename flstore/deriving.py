@@ -65,29 +65,30 @@ class Deriving:
         try:
             keys = self._needs(workload, scope)
             name = workload.piece if isinstance(workload, Piecewise) else workload.derivation(keys)
+            objects = await self._held(function, keys) if name else None
             what = function, name, frozenset(keys)
-            if not what[1] or what in self._underway:  # several workloads need the same of a round
+            if objects is None or what in self._underway:  # several workloads need the same of a round
                 return
             self._underway.add(what)
             try:
-                await self._have_derived(function, workload, scope, keys, name)
+                order = {**order_of(workload, scope), "objects": objects, "extra": []}
+                order["piece" if isinstance(workload, Piecewise) else "derivation"] = name
+                await self._pool.call(function, "derive", request=wire.pack(order))
             finally:
                 self._underway.discard(what)
         except FLStoreError as error:  # a request will compute it, or say what is wrong
             _log.info("%s of round %s was not derived: %s", workload.name, scope.round, error)
 
-    async def _have_derived(
-        self, function: int, workload: Derivable | Piecewise, scope: Scope, keys: list[Key], name: str
-    ) -> None:
-        """Send the order, once the function has everything; nothing is fetched for what nobody has asked for."""
+    async def _held(self, function: int, keys: list[Key]) -> list[Any] | None:
+        """Where everything is, once the function has it; None where it does not get all by itself.
+
+        Nothing is fetched for what nobody has asked for.
+        """
         parts = self._catalogue.key_sets(keys)
         with self._catalogue.lock:
             generations = self._catalogue.state.loading([(function, part) for part in parts]).generations
         await self._moves.wait_for(generations, urgent=False)
         with self._catalogue.lock:
             if not all(self._catalogue.state.holds(function, part).all() for part in parts):
-                return
-            objects = [entry for part in parts for entry in located(self._catalogue, part, "")]
-        order = {**order_of(workload, scope), "objects": objects, "extra": []}
-        order["piece" if isinstance(workload, Piecewise) else "derivation"] = name
-        await self._pool.call(function, "derive", request=wire.pack(order))
+                return None
+            return [entry for part in parts for entry in located(self._catalogue, part, "")]

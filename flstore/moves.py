@@ -136,6 +136,7 @@ class Moves:
     async def wait_for(self, generations: Iterable[int], *, urgent: bool = True) -> None:
         """Wait for loads by their generation (on the event loop); if `urgent`, those that hold back begin now."""
         needed = list(generations)
+        await asyncio.sleep(0)  # loads decided a moment ago, by another thread, begin before this goes on
         for generation in needed:
             if urgent and generation in self._held_back:
                 self._held_back[generation].set()
