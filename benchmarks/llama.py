@@ -54,7 +54,7 @@ def run(quick: bool = False) -> list[Row]:
         def way(name: str) -> Callable[[], None]:
             return lambda: answers[name].append(systems[name].request(**ask))
 
-        spreads = interleaved({name: way(name) for name in systems}, 2 if quick else 5)
+        spreads = interleaved({name: way(name) for name in systems}, 2 if quick else 3)
         peaks = {f.name: _peak_bytes(f.pid) for f in store._pool.functions.values()}
         return _rows(size_bytes, first, answers, spreads, {**peaks, "the aggregator": _peak_bytes(os.getpid())})
 

@@ -109,6 +109,7 @@ class MetadataWindow:
                     self._forget(keys)
         elif isinstance(event, FunctionJoined) and self._found:
             self._rounds, self._found = {**self._found, **self._rounds}, {}
+            self._plans.clear()
             for round in self.rounds():
                 self._sweep(round)
         for action in actions:

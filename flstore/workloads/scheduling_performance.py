@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -221,8 +221,9 @@ class SchedulingPerformance(Piecewise):
     def _oort(self, inputs: Inputs) -> SchedulingPerformanceResult:
         rows = inputs.metadata()
         clients = sorted(self.candidates or {row["client"] for row in rows})
-        last = {row["client"]: row for row in rows if row["client"] in clients}  # rows are sorted by round
-        reports, nonfinite = _reports(rows, clients)
+        possible = set(clients)
+        last = {row["client"]: row for row in rows if row["client"] in possible}  # rows are sorted by round
+        reports, nonfinite = _reports(rows, possible)
         able = [client for client in clients if client not in nonfinite]
         self._enough(able, "clients that reported no loss that is not finite")
         fresh = [client for client in able if client not in reports]
@@ -249,7 +250,7 @@ class SchedulingPerformance(Piecewise):
         )
 
 
-def _reports(rows: Sequence[Mapping[str, Any]], clients: Sequence[str]) -> tuple[dict[str, _oort.Report], list[str]]:
+def _reports(rows: Sequence[Mapping[str, Any]], clients: Collection[str]) -> tuple[dict[str, _oort.Report], list[str]]:
     """The last whole report of each client, and who reported a loss last that is not finite."""
     reports: dict[str, _oort.Report] = {}
     odd: dict[str, bool] = {}
