@@ -89,10 +89,13 @@ def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
                 await_room(state, slot, rows)
 
 
-def join(state: State, event: FunctionJoined) -> list[Action]:
-    """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped."""
+def join(state: State, event: FunctionJoined, share: float = 1.0) -> list[Action]:
+    """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped.
+
+    Only `share` of its memory counts.
+    """
     actions: list[Action] = lose(state, FunctionLost(event.function)) if event.function in state.functions else []
-    function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
+    function = state.functions[event.function] = FunctionState(int(event.capacity_bytes * share), event.incarnation)
     state.may_fit = True
     for keys, sizes in event.holds:
         at = 0

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flstore.engine import derived
+from flstore.engine.asking import ask
 from flstore.engine.changes import classify, disband, forget, join, lose, mark_ready, refresh, revive
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
-from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
@@ -68,7 +68,8 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     Raises
     ------
     PolicyError
-        The policy raised, or returned something that is neither a want nor an unwant.
+        The policy raised, or returned something that is neither a want nor an unwant. The event was applied all the
+        same, as if the policy had said nothing; the error has the actions.
     """
     if isinstance(event, Loaded):
         mark_ready(state, event)
@@ -87,7 +88,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     elif isinstance(event, LoadFailed):
         drops = forget(state, event)
     elif isinstance(event, FunctionJoined):
-        drops = join(state, event)
+        drops = join(state, event, policy.share)
     elif isinstance(event, FunctionLost):
         drops = lose(state, event)
     elif isinstance(event, FunctionLeaving):
@@ -97,9 +98,17 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = demand(state, event)
     elif isinstance(event, Deleted):
         drops += delete(state, event)
-    actions = drops + _apply(state, _ask(policy, event, state), ingested)
+    failed: PolicyError | None = None
+    try:
+        wants = ask(policy, event, state)
+    except PolicyError as error:
+        failed, wants = error, []
+    actions = drops + _apply(state, wants, ingested)
     if isinstance(event, Requested):
         actions.append(reroute(state, event, counts))
+    if failed is not None:
+        failed.actions = tuple(actions)
+        raise failed
     return actions
 
 
@@ -216,19 +225,7 @@ def _locate_parts(
         missing.append(subset(*slot, table.clients[rows[~there]]))
 
 
-# --- asking the policy ----------------------------------------------------------------------------------------------
-
-
-def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant | Derive]:
-    try:
-        wants = list(policy.decide(event, View(state)))
-    except Exception as error:
-        raise PolicyError(f"policy {policy.name!r} raised {error!r} on {event}") from error
-    for want in wants:
-        if not isinstance(want, Want | Unwant | Derive):
-            known = "only Want, Unwant and Derive are known"
-            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; {known}")
-    return wants
+# --- what the policy said ---------------------------------------------------------------------------------------------
 
 
 def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot | None) -> list[Action]:
