@@ -75,7 +75,7 @@ def _zipf(by_round: dict[int, list[Any]], rng: np.random.Generator, stream: dict
         past += [(now, client) for client in clients]
         ranks = rng.zipf(stream["exponent"], size=stream["times"])
         for k, rank in enumerate(ranks):
-            yield now, *past[(int(rank) * 7919) % len(past)], f"{now} {k}"
+            yield now, *past[(int(rank) - 1) % len(past)], f"{now} {k}"
 
 
 _PATTERNS = {"rounds": _rounds, "clients": _clients, "metadata": _rounds, "repeated": _repeated, "zipf": _zipf}

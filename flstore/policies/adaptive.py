@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
+import numpy as np
+
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
 from flstore.policies.ghosts import Ghosts
@@ -26,18 +28,20 @@ from flstore.types import (
     FunctionJoined,
     FunctionLost,
     Ingested,
+    KeySet,
     PolicyClass,
     Requested,
     Unwant,
     Want,
 )
 
-_CLASSES = tuple(PolicyClass)
+_CLASSES = (*PolicyClass, None)  # None: follow no class, want nothing
 _DOUBT = 0.01  # first weight of each class that the workload does not declare
 _UNSAID, _USEFUL, _USELESS = 0.5, 1.0, 0.0  # what a hit of a request is worth
 _REMEMBERED = 1000  # requests that feedback may still be about
-_SMOOTHING = 0.1  # of what a class delivers of what it promises
-_Class: TypeAlias = P1 | P2 | P3 | P4
+_WEIGHED_EVERY = 32  # requests of a workload
+_DEARER, _CHEAPER = 0.2, 0.002  # how fast the price of memory follows what is short
+_Class: TypeAlias = P1 | P2 | P3 | P4 | None
 _Said: TypeAlias = Want | Unwant | Derive
 
 
@@ -50,7 +54,9 @@ class _Stream:
     ghosts: Ghosts
     learner: FixedShare
     followed: _Class
-    delivers: list[float] = field(default_factory=lambda: [1.0] * len(_CLASSES))
+    requests: int = 0
+    keys: float = 0.0
+    takes: list[float] = field(default_factory=lambda: [0.0] * len(_CLASSES))  # of all memory, by class
 
 
 class Adaptive(Policy):
@@ -95,8 +101,10 @@ class Adaptive(Policy):
         self._random = random.Random(seed)
         self._streams: dict[tuple[int, str], _Stream] = {}
         self._gains: dict[int, tuple[_Stream, tuple[float, ...], float]] = {}
+        self._price = 0.0  # of all memory, in hits a key asked for
+        self._keys = 0.0
 
-    def classes(self) -> dict[tuple[int, str], PolicyClass]:
+    def classes(self) -> dict[tuple[int, str], PolicyClass | None]:
         """The class that is followed for each (job, workload)."""
         return {at: _CLASSES[stream.learner.chosen] for at, stream in self._streams.items()}
 
@@ -108,12 +116,11 @@ class Adaptive(Policy):
             return self._heard(event, view)
         if isinstance(event, Ingested):
             job = event.keys.job
-            return [want for s in self._streams.values() if s.job == job for want in s.followed.decide(event, view)]
+            return [want for s in self._streams.values() if s.job == job for want in _ask(s, event, view)]
         if isinstance(event, Deleted):
             return [want for s in self._streams.values() for want in self._deleted(s, event, view)]
         if isinstance(event, FunctionJoined | FunctionLost):
-            for stream in self._streams.values():
-                stream.delivers = [1.0] * len(_CLASSES)  # memory is another now
+            self._price = 0.0  # memory is another now
         return ()
 
     def _requested(self, event: Requested, view: View) -> Iterable[_Said]:
@@ -121,19 +128,22 @@ class Adaptive(Policy):
         if stream is None:
             stream = self._new(event)
             stream.ghosts.see(event)
-            return [*self._arm(stream, view), *stream.followed.decide(event, view)]
-        shares = stream.ghosts.shares(event, view)
-        self._measure(stream, event, shares[stream.learner.chosen], view)
-        gains = tuple([share * part for share, part in zip(shares, stream.delivers, strict=True)])
-        changed = stream.learner.reward([_UNSAID * gain for gain in gains])
-        if max(gains) > 0:
-            self._gains[event.request] = (stream, gains, _UNSAID)
+            return [*self._arm(stream, view), *_ask(stream, event, view)]
+        shares = (*stream.ghosts.shares(event, view), 0.0)
+        self._trade(stream, event, shares[stream.learner.chosen], view)
+        gains = [_UNSAID * share for share in shares]
+        if self._price:
+            rent = self._price * self._keys / stream.keys
+            gains = [gain - min(0.5, rent * takes) for gain, takes in zip(gains, stream.takes, strict=True)]
+        changed = stream.learner.reward(gains)
+        if max(shares) > 0:
+            self._gains[event.request] = (stream, shares, _UNSAID)
             if len(self._gains) > _REMEMBERED:
                 del self._gains[next(iter(self._gains))]
         stream.ghosts.see(event)
         if not changed:
-            return stream.followed.decide(event, view)
-        return [*self._change(stream, view), *stream.followed.decide(event, view)]
+            return _ask(stream, event, view)
+        return [*self._change(stream, view), *_ask(stream, event, view)]
 
     def _new(self, event: Requested) -> _Stream:
         prior = [_DOUBT] * len(_CLASSES)
@@ -141,7 +151,9 @@ class Adaptive(Policy):
         learner = FixedShare(prior, self._rate, self._drift, self._random)
         ghosts = Ghosts(event.job, self._last, self._window, self._rounds, self._cursors)
         at = (event.job, event.workload)
-        self._streams[at] = _Stream(*at, ghosts, learner, self._make(learner.chosen, at))
+        keys = sum(map(len, event.keys))
+        self._keys += keys
+        self._streams[at] = _Stream(*at, ghosts, learner, self._make(learner.chosen, at), 0, keys)
         return self._streams[at]
 
     def _make(self, chosen: int, at: tuple[int, str]) -> _Class:
@@ -152,28 +164,38 @@ class Adaptive(Policy):
                 return P2(self._window)
             case PolicyClass.P3:
                 return P3(self._cursors)
-            case _:
+            case PolicyClass.P4:
                 return P4(self._rounds, (self.name, PolicyClass.P4, *at))
+            case None:
+                return None
 
-    @staticmethod
-    def _measure(stream: _Stream, event: Requested, promised: float, view: View) -> None:
-        """Compare what the followed class would hold, given the memory for it, with what is held."""
-        if not promised:
-            return
-        held = [view.held(keys) for keys in event.keys]
-        share = sum(int(h.sum()) for h in held) / sum(map(len, held))
-        chosen = stream.learner.chosen
-        stream.delivers[chosen] += _SMOOTHING * (min(1.0, share / promised) - stream.delivers[chosen])
+    def _trade(self, stream: _Stream, event: Requested, promised: float, view: View) -> None:
+        """Let the price of memory follow what a class would hold, given the memory for it, and what is held."""
+        if stream.requests % _WEIGHED_EVERY == 0:
+            capacity = max(1, view.capacity_bytes)
+            stream.takes = [taken / capacity for taken in stream.ghosts.footprints(view)] + [0.0]
+        asked = sum(map(len, event.keys))
+        stream.requests += 1
+        stream.keys += asked
+        self._keys += asked
+        short = 0.0
+        if promised:
+            held = sum(int(view.held(keys).sum()) for keys in event.keys)
+            short = max(0.0, promised - held / asked)
+        self._price += _DEARER * short if short else -_CHEAPER * self._price
 
     def _change(self, stream: _Stream, view: View) -> list[_Said]:
         """Let go of what the class wanted that was followed, and bring the other one to where it would stand."""
-        gone = stream.followed.release()
+        gone = [] if stream.followed is None else stream.followed.release()
         stream.followed = self._make(stream.learner.chosen, (stream.job, stream.workload))
         return [*gone, *self._arm(stream, view)]
 
     def _arm(self, stream: _Stream, view: View) -> Iterator[_Said]:
         chosen, followed = _CLASSES[stream.learner.chosen], stream.followed
-        past = tuple(keys for keys in stream.ghosts.past(chosen) if view.size(keys).all())
+        if chosen is None or followed is None:
+            return
+        asked = stream.ghosts.past(chosen)
+        past = tuple(there for keys in asked if len(there := _existing(keys, view)))
         if past:
             yield from followed.decide(Requested(0, stream.job, stream.workload, chosen, None, None, past), view)
         if isinstance(followed, P1 | P4):
@@ -184,7 +206,7 @@ class Adaptive(Policy):
         if not mine:
             return ()
         stream.ghosts.forget(event)
-        return stream.followed.decide(Deleted(mine), view)
+        return _ask(stream, Deleted(mine), view)
 
     def _heard(self, event: Feedback, view: View) -> list[_Said]:
         """A hit of a request that was of use counts twice as much as one of which nothing is said, else not at all."""
@@ -197,3 +219,16 @@ class Adaptive(Policy):
         if not stream.learner.reward([(counts - counted) * gain for gain in gains], drift=False):
             return []
         return self._change(stream, view)
+
+
+def _ask(stream: _Stream, event: Event, view: View) -> Iterable[_Said]:
+    return () if stream.followed is None else stream.followed.decide(event, view)
+
+
+def _existing(keys: KeySet, view: View) -> KeySet:
+    there = view.size(keys) > 0
+    if there.all():
+        return keys
+    if isinstance(keys.clients, int):
+        return KeySet(keys.job, keys.kind, np.asarray(keys.rounds)[there], keys.clients)
+    return KeySet(keys.job, keys.kind, keys.rounds, keys.clients[there])

@@ -85,19 +85,42 @@ class Ghosts:
         newest = view.newest(self._job, self._rounds, Kind.METADATA)
         return bool(newest) and round >= newest[0]
 
+    def footprints(self, view: View) -> tuple[float, float, float, float]:
+        """The bytes that P1, P2, P3 and P4 would take, taking objects of a kind for equally large."""
+        latest = view.latest(self._job)
+        update = rounds = 0
+        if latest is not None:
+            clients = view.participants(self._job, latest)
+            update = int(view.size(KeySet(self._job, Kind.UPDATE, latest, clients[:1]))[0])
+            if self._asked is not None:
+                ahead = len(view.rounds(self._job, self._asked, latest))
+                rounds = len(clients) * (ahead if latest - self._asked <= self._window else min(3, ahead))
+        metadata = self._metadata_bytes(view)
+        return len(self._recent) * update, rounds * update, 2 * len(self._at) * update, metadata
+
+    def _metadata_bytes(self, view: View) -> int:
+        newest = view.newest(self._job, self._rounds, Kind.METADATA)
+        if not newest:
+            return 0
+        clients = view.participants(self._job, newest[-1], Kind.METADATA)
+        return len(newest) * int(view.size(KeySet(self._job, Kind.METADATA, newest[-1], clients)).sum())
+
     # --- what they remember -----------------------------------------------------------------------------------------
 
     def see(self, event: Requested) -> None:
         """Take in a request that was judged."""
-        newest: int | None = None
+        updates = []
         for keys in event.keys:
             for round, clients in keys.by_round():
                 self._remember(keys.kind, round, clients)
                 if keys.kind is Kind.UPDATE:
-                    newest = round if newest is None else max(newest, round)
-                    self._follow(round, clients)
-        if newest is not None:
-            self._asked = newest
+                    updates.append((round, clients))
+        if updates:
+            if len(updates) > 1:
+                updates.sort(key=lambda part: part[0])
+            for round, clients in updates:
+                self._follow(round, clients)
+            newest = self._asked = updates[-1][0]
             for keys in event.keys:
                 if keys.kind is Kind.AGGREGATE:
                     self._reads.update(r - newest for r, _ in keys.by_round())

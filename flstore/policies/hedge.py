@@ -7,6 +7,9 @@ import random
 from collections.abc import Sequence
 
 
+_SERIOUS = 0.1
+
+
 class FixedShare:
     """Follows one expert at a time, drawn in proportion to weights that grow with reward.
 
@@ -20,7 +23,9 @@ class FixedShare:
     The bound is about the weights, so each step's expert must be drawn from them. Drawing anew every time would change
     the expert more often than the weights do; here it stays with the largest probability that still gives every step
     its distribution (a maximal coupling, as in S. Geulen, B. Voecking, M. Winkler, Regret minimization for online
-    buffering problems, COLT 2010).
+    buffering problems, COLT 2010). One departure: an expert with less than a tenth of the leader's weight is left at
+    once, for a lazy draw that fell on it would stay for long. What that adds is at most the weight of such experts, step
+    by step.
 
     Parameters
     ----------
@@ -64,11 +69,16 @@ class FixedShare:
         keep, even = (1 - dealt) / total, dealt / len(grown)
         new = [keep * w + even for w in grown]
         old, self.weights = self.weights, new
+        serious = _SERIOUS * max(new)
         lost = old[self.chosen] - new[self.chosen]
-        if lost <= 0 or self._random.random() * old[self.chosen] >= lost:
+        if new[self.chosen] >= serious and (lost <= 0 or self._random.random() * old[self.chosen] >= lost):
             return False
-        self.chosen = self._draw([max(0.0, n - o) for n, o in zip(new, old, strict=True)])
-        return True
+        gained = [max(0.0, n - o) if n >= serious else 0.0 for n, o in zip(new, old, strict=True)]
+        before, self.chosen = (
+            self.chosen,
+            self._draw(gained if any(gained) else [n if n >= serious else 0.0 for n in new]),
+        )
+        return self.chosen != before
 
     def _draw(self, weights: Sequence[float]) -> int:
         left = self._random.random() * sum(weights)

@@ -113,6 +113,7 @@ class _Books(Policy):
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.share = policy.share
         self.wanted: dict[Hashable, set[Key]] = {}
 
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
