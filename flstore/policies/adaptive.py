@@ -157,17 +157,14 @@ class Adaptive(Policy):
         return self._streams[at]
 
     def _make(self, chosen: int, at: tuple[int, str]) -> _Class:
-        match _CLASSES[chosen]:
-            case PolicyClass.P1:
-                return P1(self._last, (self.name, PolicyClass.P1, *at))
-            case PolicyClass.P2:
-                return P2(self._window)
-            case PolicyClass.P3:
-                return P3(self._cursors)
-            case PolicyClass.P4:
-                return P4(self._rounds, (self.name, PolicyClass.P4, *at))
-            case None:
-                return None
+        chosen_class = _CLASSES[chosen]
+        if chosen_class is PolicyClass.P1:
+            return P1(self._last, (self.name, chosen_class, *at))
+        if chosen_class is PolicyClass.P2:
+            return P2(self._window)
+        if chosen_class is PolicyClass.P3:
+            return P3(self._cursors)
+        return None if chosen_class is None else P4(self._rounds, (self.name, chosen_class, *at))
 
     def _trade(self, stream: _Stream, event: Requested, promised: float, view: View) -> None:
         """Let the price of memory follow what a class would hold, given the memory for it, and what is held."""

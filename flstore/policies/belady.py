@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from flstore.errors import InvalidParameterError
-from flstore.policies.base import Policy, View
+from flstore.policies.base import View
 from flstore.policies.replacement import Address, Replacement
 from flstore.types import Event, Requested, Unwant, Want
 

@@ -6,26 +6,28 @@ import math
 import random
 from collections.abc import Sequence
 
-
 _SERIOUS = 0.1
 
 
 class FixedShare:
     """Follows one expert at a time, drawn in proportion to weights that grow with reward.
 
-    With rewards in [0, 1], K experts and a learning rate of ``sqrt(8 (m + 1) ln(K T / m) / T)``, the expected reward over
-    T steps is at most ``sqrt(T / 2 * ((m + 1) ln K + (T - 1) H(m / (T - 1))))`` below that of the best sequence of
-    experts with m changes, H being the binary entropy (M. Herbster and M. Warmuth, Tracking the best expert, Machine
-    Learning 32, 1998; N. Cesa-Bianchi and G. Lugosi, Prediction, Learning, and Games, 2006, theorem 5.2 and corollary
-    5.1). With another rate r and drift a it is at most ``(ln K + m ln(K / a) + (T - 1 - m) ln(1 / (1 - a))) / r + r T /
-    8``; a prior other than the uniform puts ``ln(1 / prior of the best first expert)`` for the first ``ln K``.
+    With rewards that differ by at most 1, K experts, rate r and drift a, the expected reward over T steps is below that
+    of the best sequence of experts with m changes by at most
+
+        ((m + 1) ln K + m ln(1 / a) + (T - 1 - m) ln(1 / (1 - a))) / r + r T / 8
+
+    (M. Herbster and M. Warmuth, Tracking the best expert, Machine Learning 32, 1998; N. Cesa-Bianchi and G. Lugosi,
+    Prediction, Learning, and Games, 2006, theorem 5.2). With the best r and a that is ``sqrt(T / 2 * ((m + 1) ln K +
+    (T - 1) H(m / (T - 1))))``, H being the binary entropy (corollary 5.1). A prior other than the uniform puts ``ln(1 /
+    prior of the best first expert)`` for one ln K.
 
     The bound is about the weights, so each step's expert must be drawn from them. Drawing anew every time would change
     the expert more often than the weights do; here it stays with the largest probability that still gives every step
     its distribution (a maximal coupling, as in S. Geulen, B. Voecking, M. Winkler, Regret minimization for online
     buffering problems, COLT 2010). One departure: an expert with less than a tenth of the leader's weight is left at
-    once, for a lazy draw that fell on it would stay for long. What that adds is at most the weight of such experts, step
-    by step.
+    once, for a lazy draw that fell on it would stay for long. What that can cost is at most the weight of such experts
+    in each step.
 
     Parameters
     ----------
@@ -74,10 +76,8 @@ class FixedShare:
         if new[self.chosen] >= serious and (lost <= 0 or self._random.random() * old[self.chosen] >= lost):
             return False
         gained = [max(0.0, n - o) if n >= serious else 0.0 for n, o in zip(new, old, strict=True)]
-        before, self.chosen = (
-            self.chosen,
-            self._draw(gained if any(gained) else [n if n >= serious else 0.0 for n in new]),
-        )
+        before = self.chosen
+        self.chosen = self._draw(gained if any(gained) else [n if n >= serious else 0.0 for n in new])
         return self.chosen != before
 
     def _draw(self, weights: Sequence[float]) -> int:
