@@ -15,7 +15,7 @@ import numpy as np
 from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy, View
 from flstore.policies.ghosts import Ghosts
-from flstore.policies.hedge import FixedShare
+from flstore.policies.hedge import FixedShare, clearing_price
 from flstore.policies.p1 import P1
 from flstore.policies.p2 import P2
 from flstore.policies.p3 import P3
@@ -36,11 +36,14 @@ from flstore.types import (
 )
 
 _CLASSES = (*PolicyClass, None)  # None: follow no class, want nothing
-_DOUBT = 0.01  # first weight of each class that the workload does not declare
-_UNSAID, _USEFUL, _USELESS = 0.5, 1.0, 0.0  # what a hit of a request is worth
+_DOUBT = (0.01, 0.01, 0.01, 0.01, 0.05)  # first weights of what the workload does not declare
+_UNSAID, _USEFUL, _USELESS = 0.4, 0.8, 0.0  # what a hit of a request is worth
+_MOST_RENT = 0.5  # above what a hit is worth, so that a class that takes too much has to go
 _REMEMBERED = 1000  # requests that feedback may still be about
-_WEIGHED_EVERY = 32  # requests of a workload
-_DEARER, _CHEAPER = 0.2, 0.002  # how fast the price of memory follows what is short
+_PRICED_EVERY = 8  # requests
+_SHORT = 0.5  # least price when what is followed takes more than all memory, whatever it gains
+_FADING = 0.99  # of how often a workload asks, from one price to the next
+_SMOOTHING = 0.05  # of what each class shows, from one request to the next
 _Class: TypeAlias = P1 | P2 | P3 | P4 | None
 _Said: TypeAlias = Want | Unwant | Derive
 
@@ -54,9 +57,9 @@ class _Stream:
     ghosts: Ghosts
     learner: FixedShare
     followed: _Class
-    requests: int = 0
-    keys: float = 0.0
-    takes: list[float] = field(default_factory=lambda: [0.0] * len(_CLASSES))  # of all memory, by class
+    keys: float = 0.0  # asked for, of late
+    shows: list[float] = field(default_factory=lambda: [0.0] * len(_CLASSES))  # part of its keys held, by class
+    takes: list[float] = field(default_factory=lambda: [0.0] * len(_CLASSES))  # part of all memory, by class
 
 
 class Adaptive(Policy):
@@ -101,8 +104,9 @@ class Adaptive(Policy):
         self._random = random.Random(seed)
         self._streams: dict[tuple[int, str], _Stream] = {}
         self._gains: dict[int, tuple[_Stream, tuple[float, ...], float]] = {}
-        self._price = 0.0  # of all memory, in hits a key asked for
-        self._keys = 0.0
+        self._price = 0.0  # of all memory, in what hits are worth, for each key asked for
+        self._keys = 1.0
+        self._requests = 0
 
     def classes(self) -> dict[tuple[int, str], PolicyClass | None]:
         """The class that is followed for each (job, workload)."""
@@ -130,11 +134,14 @@ class Adaptive(Policy):
             stream.ghosts.see(event)
             return [*self._arm(stream, view), *_ask(stream, event, view)]
         shares = (*stream.ghosts.shares(event, view), 0.0)
-        self._trade(stream, event, shares[stream.learner.chosen], view)
+        self._weigh(stream, event, shares, view)
         gains = [_UNSAID * share for share in shares]
         if self._price:
             rent = self._price * self._keys / stream.keys
-            gains = [gain - min(0.5, rent * takes) for gain, takes in zip(gains, stream.takes, strict=True)]
+            gains = [
+                gain / max(1.0, takes) - min(_MOST_RENT, rent * takes)
+                for gain, takes in zip(gains, stream.takes, strict=True)
+            ]
         changed = stream.learner.reward(gains)
         if max(shares) > 0:
             self._gains[event.request] = (stream, shares, _UNSAID)
@@ -146,14 +153,13 @@ class Adaptive(Policy):
         return [*self._change(stream, view), *_ask(stream, event, view)]
 
     def _new(self, event: Requested) -> _Stream:
-        prior = [_DOUBT] * len(_CLASSES)
-        prior[_CLASSES.index(event.policy_class)] = 1 - _DOUBT * (len(_CLASSES) - 1)
+        prior = list(_DOUBT)
+        prior[_CLASSES.index(event.policy_class)] += 1 - sum(_DOUBT)
         learner = FixedShare(prior, self._rate, self._drift, self._random)
         ghosts = Ghosts(event.job, self._last, self._window, self._rounds, self._cursors)
         at = (event.job, event.workload)
         keys = sum(map(len, event.keys))
-        self._keys += keys
-        self._streams[at] = _Stream(*at, ghosts, learner, self._make(learner.chosen, at), 0, keys)
+        self._streams[at] = _Stream(*at, ghosts, learner, self._make(learner.chosen, at), keys)
         return self._streams[at]
 
     def _make(self, chosen: int, at: tuple[int, str]) -> _Class:
@@ -166,20 +172,27 @@ class Adaptive(Policy):
             return P3(self._cursors)
         return None if chosen_class is None else P4(self._rounds, (self.name, chosen_class, *at))
 
-    def _trade(self, stream: _Stream, event: Requested, promised: float, view: View) -> None:
-        """Let the price of memory follow what a class would hold, given the memory for it, and what is held."""
-        if stream.requests % _WEIGHED_EVERY == 0:
-            capacity = max(1, view.capacity_bytes)
-            stream.takes = [taken / capacity for taken in stream.ghosts.footprints(view)] + [0.0]
-        asked = sum(map(len, event.keys))
-        stream.requests += 1
-        stream.keys += asked
-        self._keys += asked
-        short = 0.0
-        if promised:
-            held = sum(int(view.held(keys).sum()) for keys in event.keys)
-            short = max(0.0, promised - held / asked)
-        self._price += _DEARER * short if short else -_CHEAPER * self._price
+    def _weigh(self, stream: _Stream, event: Requested, shares: tuple[float, ...], view: View) -> None:
+        """Note what the classes show, and now and then what they take, and what memory is worth by that."""
+        stream.keys += sum(map(len, event.keys))
+        stream.shows = [old + _SMOOTHING * (new - old) for old, new in zip(stream.shows, shares, strict=True)]
+        self._requests += 1
+        if self._requests % _PRICED_EVERY:
+            return
+        capacity = max(1, view.capacity_bytes)
+        for each in self._streams.values():
+            each.takes = [taken / capacity for taken in each.ghosts.footprints(view)] + [0.0]
+            each.keys *= _FADING
+        self._keys = sum(each.keys for each in self._streams.values())
+        price = clearing_price(
+            [
+                [(each.keys / self._keys * shows / max(1.0, takes), min(1.0, takes))
+                 for shows, takes in zip(each.shows, each.takes, strict=True)]
+                for each in self._streams.values()
+            ]
+        )  # fmt: skip
+        taken = sum(each.takes[each.learner.chosen] for each in self._streams.values())
+        self._price = _UNSAID * max(price, _SHORT if taken > 1 else 0.0)
 
     def _change(self, stream: _Stream, view: View) -> list[_Said]:
         """Let go of what the class wanted that was followed, and bring the other one to where it would stand."""

@@ -1,4 +1,7 @@
-"""Fixed-share exponential weights with lazy draws: which of a few experts to follow when the best one may change."""
+"""Fixed-share exponential weights with lazy draws: which of a few experts to follow when the best one may change.
+
+And the price at which several who choose for themselves do not take more than there is.
+"""
 
 from __future__ import annotations
 
@@ -87,3 +90,38 @@ class FixedShare:
             if left < 0:
                 return i
         return max(range(len(weights)), key=lambda i: weights[i])
+
+
+def clearing_price(offers: Sequence[Sequence[tuple[float, float]]]) -> float:
+    """The lowest price of all there is (up to 5 %) at which everybody's best choice together takes at most all of it.
+
+    Parameters
+    ----------
+    offers : sequence of sequence of (float, float)
+        For each who chooses, what every choice is worth and takes; one of them takes nothing.
+
+    Returns
+    -------
+    float
+        0 when there is enough.
+
+    Examples
+    --------
+    >>> clearing_price([[(0.5, 0.6), (0.0, 0.0)], [(0.4, 0.3), (0.0, 0.0)]])
+    0.0
+    >>> 0.5 < clearing_price([[(0.5, 1.0), (0.0, 0.0)], [(0.4, 0.3), (0.0, 0.0)]]) < 0.55
+    True
+    """
+
+    def taken(price: float) -> float:
+        return sum(max((worth - price * takes, -takes) for worth, takes in choices)[1] * -1 for choices in offers)
+
+    if taken(0.0) <= 1:
+        return 0.0
+    low, high = 0.0, 0.01
+    while taken(high) > 1:
+        low, high = high, 2 * high
+    while high > 1.05 * low + 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if taken(middle) > 1 else (low, middle)
+    return high

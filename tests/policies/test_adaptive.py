@@ -171,8 +171,8 @@ def test_feedback_counts_a_request_double_or_not_at_all_and_the_last_word_counts
     # P2 held all of request 2 and no other class anything: its weight grows by exp(rate * worth of a hit).
     silent, useful, useless = weights(), weights(True), weights(False)
     odds = [w[1] / w[0] for w in (useless, silent, useful)]
-    assert odds[1] / odds[0] == pytest.approx(np.exp(0.25))
-    assert odds[2] / odds[1] == pytest.approx(np.exp(0.25))
+    assert odds[1] / odds[0] == pytest.approx(np.exp(0.5 * 0.4))
+    assert odds[2] / odds[1] == pytest.approx(np.exp(0.5 * 0.4))
     assert weights(True, False, True) == pytest.approx(useful)
     assert weights(False, False) == pytest.approx(useless)
 
