@@ -145,9 +145,9 @@ def test_each_workload_of_each_job_learns_for_itself():
     assert isinstance(engine.policy, Adaptive)
     for round in range(1, 50):
         for job in (0, 1):
-            engine.ingest(U, round, 0, 1, job=job)
+            engine.ingest(U, round, 0, round, job=job)
         engine.ingest(M, round, 0)
-        engine.ask_round(round, 0, 1, workload="inference")
+        engine.ask_round(round, 0, round, workload="inference")
         engine.ask(lineage(0, 1, job=1), workload="inference")  # the same update again and again
         engine.ask_round(round, 0, workload="hyperparameters")
     found = engine.policy.classes()
