@@ -33,6 +33,8 @@ def ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant | Deri
 
 def _wrong(want: object) -> str | None:
     """Why the engine cannot take this; what gets by here cannot stop it half way."""
+    if type(want) is Want and type(want.keys) is KeySet and type(want.owner) is str and type(want.priority) is int:
+        return None  # as a rule, and quickly
     if not isinstance(want, Want | Unwant | Derive):
         return "only Want, Unwant and Derive are known"
     if not isinstance(want.keys, KeySet) and not (want.keys is None and isinstance(want, Unwant)):

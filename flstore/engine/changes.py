@@ -131,7 +131,7 @@ def join(state: State, event: FunctionJoined, share: float = 1.0) -> list[Action
 def _fitting(
     function: FunctionState, table: RoundTable, rows: IntArray, chosen: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """As many of the chosen rows as there is room for: where a part of the memory counts, it may bring more than that."""
+    """As many of the chosen rows as there is room for: it may bring more than the part of its memory that counts."""
     fits = chosen.copy()
     fits[chosen] = np.cumsum(table.sizes[rows[chosen]]) <= function.free_bytes
     return fits

@@ -60,6 +60,8 @@ class Replacement(Policy):
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
         """Use what is asked for, let in what is new, let go of what has to leave."""
         if isinstance(event, Requested):
+            if len(event.keys) == 1 and len(event.keys[0]) == 1:
+                return self._touch_one(event.keys[0], view)
             return self._touch(event.keys, view)
         if isinstance(event, Ingested):
             if self.fill == "write-allocate":
@@ -70,6 +72,23 @@ class Replacement(Policy):
                 for round, client in keys.pairs():
                     self._forget((keys.job, keys.kind, round, client))
         return ()
+
+    def _touch_one(self, keys: KeySet, view: View) -> list[Want | Unwant]:
+        """What :meth:`_touch` does for one object, without the lists."""
+        ((round, client),) = keys.pairs()
+        address = (keys.job, keys.kind, round, client)
+        if address in self._sizes:
+            self._use(address)
+            return []
+        size, capacity = int(view.size(keys)[0]), view.capacity_bytes
+        if not 0 < size <= min(capacity, view.largest_function_bytes) or not self._admits(address, size, capacity):
+            return []
+        evicted: list[Address] = []
+        self._bytes += size
+        self._make_room(capacity, {}, evicted)
+        self._sizes[address] = size
+        self._enter(address)
+        return [*(Unwant(self.name, gone) for gone in _key_sets(evicted)), Want(self.name, keys)]
 
     def _touch(self, key_sets: Iterable[KeySet], view: View, grown: bool = False) -> list[Want | Unwant]:
         """Use these objects; `grown` when their sizes may differ from those that are known."""
