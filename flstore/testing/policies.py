@@ -36,7 +36,7 @@ from flstore.types import (
     Requested,
     Unwant,
     Want,
-)
+)  # fmt: skip
 
 SEEDS = range(3)
 _CLIENTS, _ROUNDS, _FUNCTIONS, _SIZE_BYTES = 6, 10, 2, 10
