@@ -272,9 +272,7 @@ def _strange(capacity_bytes: int) -> Iterator[Event]:
     """Events about what nobody ever heard of: before there is a function, before there is a round, and afterwards."""
     unknown = KeySet.of_round(7, Kind.UPDATE, 900, [0, 5])
     for first_number in (1, 101):
-        yield FunctionLost(9, "x")
-        yield FunctionLeaving(9)
-        yield Feedback(12_345, useful=True)
+        yield from (FunctionLost(9, "x"), FunctionLeaving(9), Feedback(12_345, useful=True))
         yield Deleted(
             (unknown, KeySet.of_client(7, Kind.UPDATE, 5, [900, 950]), KeySet.of_round(7, Kind.METADATA, 3, []))
         )
