@@ -105,7 +105,12 @@ class StoreClosedError(FLStoreError, RuntimeError):
 
 
 class PolicyError(FLStoreError, RuntimeError):
-    """A caching policy raised or asked for something impossible; names the event that caused it."""
+    """A caching policy raised or asked for something impossible; names the event that caused it.
+
+    The event was applied without the policy: `actions` is what was decided.
+    """
+
+    actions: tuple[Any, ...] = ()
 
 
 class OptionalDependencyError(FLStoreError, ImportError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,7 +18,7 @@ from flstore.codec import checksum_of
 from flstore.deletion import confirm_drops
 from flstore.deriving import Deriving
 from flstore.elasticity import Elasticity
-from flstore.engine import EventLog, step
+from flstore.engine import EventLog
 from flstore.engine.removal import holding
 from flstore.errors import (
     CapacityError,
@@ -27,7 +26,6 @@ from flstore.errors import (
     FLStoreError,
     FunctionLostError,
     InvalidParameterError,
-    PolicyError,
 )
 from flstore.functions import wire
 from flstore.healing import DAMAGED, Healing
@@ -38,8 +36,9 @@ from flstore.moves import Moves, Origin
 from flstore.persistence import Verification
 from flstore.persistence.values import take
 from flstore.policies.base import Policy
+from flstore.policy_faults import PolicyFaults
 from flstore.preparing import prepare
-from flstore.results import Question, Receipt
+from flstore.results import Question, Receipt, Result
 from flstore.retention import Retention, check_retention
 from flstore.serving import Serving
 from flstore.sizing import FunctionSize, function_size
@@ -50,6 +49,7 @@ from flstore.types import (
     Deleted,
     Drop,
     Event,
+    Feedback,
     FunctionJoined,
     FunctionLost,
     Ingested,
@@ -122,7 +122,7 @@ class FLStore(System):
             raise InvalidParameterError(f"lease_s must be above ping_deadline_s={ping_deadline_s}, got {lease_s!r}")
         if not 0 < scratch_share < 1:
             raise InvalidParameterError(f"scratch_share must be between 0 and 1, got {scratch_share!r}")
-        self._policy = policies.make(policy, **(policy_options or {}))
+        self._policy = policies.make_live(policy, **(policy_options or {}))
         self._policy_options = dict(policy_options or {})
         self._writing = Writing(self, takeover, ping_deadline_s)
         self._opened: dict[int, dict[str, dict[str, Any]]] = {}
@@ -139,6 +139,7 @@ class FLStore(System):
         self._retention = Retention(retention, self._catalogue, self._deletions) if retention is not None else None
         self._size = size(self._largest_update())
         self._log = EventLog(self._header(), list(self._initial))
+        self._faults = PolicyFaults(self._log)
         try:
             self._pool = FunctionPool(
                 *cluster(not self._objects.is_local_memory),
@@ -339,8 +340,7 @@ class FLStore(System):
     ) -> list[Action]:
         """Let the engine decide about an event, log it, and set in motion what it decided, all in one order."""
         with self._lock:
-            actions = step(self._state, self._policy, event)
-            self._log.append(event, actions)
+            actions = self._faults.step(self._state, self._policy, event)
             self._window.note(event, actions, values or {})
             if self._closed:
                 return actions
@@ -353,6 +353,7 @@ class FLStore(System):
                     self._move(action, values or {}, question.future if question is not None and prefetch else None)
                 elif isinstance(action, Prepare) and self._deriving is not None:
                     self._deriving.start(action, None if question is None else question.future)
+        self._faults.tell()
         return actions
 
     def _move(self, action: Load | Drop, values: Mapping[Key, Any], after: Future[Any] | None) -> None:
@@ -453,11 +454,8 @@ class FLStore(System):
             self._note(FunctionLost(function.number, function.incarnation))
 
     def _note(self, event: Event) -> None:
-        """Let the engine hear of something; a policy that raises must not stop those who report it."""
-        try:
-            self._handle(event)
-        except PolicyError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        """Let the engine hear of something."""
+        self._handle(event)
 
     def _read(self, key: Key) -> Mapping[str, Any]:
         try:
@@ -480,12 +478,7 @@ class FLStore(System):
     def _forget(self, event: Deleted) -> list[Drop]:
         with self._lock:
             drops = holding(self._state, event.keys)
-            try:
-                self._handle(event)
-            except PolicyError as error:  # the objects are gone all the same, and must leave the functions
-                for drop in drops:
-                    self._move(drop, {}, None)
-                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+            self._handle(event)
         return drops
 
     def _await_dropped(self, drops: list[Drop]) -> None:
@@ -513,11 +506,7 @@ class FLStore(System):
                 question.hit_keys = self._ready(event, question.keys)
             if self._deriving is not None:
                 self._deriving.asked(question.workload)
-            try:
-                run = self._handle(event, question=question)[-1]
-            except PolicyError as error:
-                question.fail(error)
-                return
+            run = self._handle(event, question=question)[-1]
         if plan is not None:
             answer(question, plan)
             return
@@ -560,6 +549,31 @@ class FLStore(System):
         """Wait until all that was ingested is durable, what is too old is deleted, and decided loads are done."""
         self._finish(super().flush, *([self._retention.flush] if self._retention is not None else []))
         self._moves.wait(stop=lambda: self._closed)
+
+    def feedback(self, result: Result | int, useful: bool) -> None:
+        """Say whether an answer was of use. The policy ``adaptive`` learns from it; others do not mind.
+
+        It is an event of the log, so a replay hears of it at the same place.
+
+        Parameters
+        ----------
+        result : Result or int
+            The answer, or the number of its request (``result.record.request``, ``store.requests``).
+        useful : bool
+            Whether it was of use. Said again, the last word counts.
+
+        Raises
+        ------
+        InvalidParameterError
+            No request has this number, or `useful` is not a bool.
+        """
+        self._check_open()
+        number = result.record.request if isinstance(result, Result) else result
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 < number <= len(self._tracker):
+            raise InvalidParameterError(f"feedback is about an answer or the number of a request, got {result!r}")
+        if not isinstance(useful, bool | np.bool_):
+            raise InvalidParameterError(f"useful must be True or False, got {useful!r}")
+        self._handle(Feedback(number, bool(useful)))
 
     def scale(self, functions: int) -> None:
         """Have so many cache functions from now on; returns when they have come or gone.

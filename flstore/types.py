@@ -273,8 +273,25 @@ class Deleted:
     keys: tuple[KeySet, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a user thinks of the answer to a request: whether it was of use. Only policies that learn listen to it."""
+
+    request: int
+    useful: bool
+
+
 Event: TypeAlias = (
-    Ingested | Requested | Loaded | LoadFailed | FunctionJoined | FunctionLost | FunctionLeaving | Demand | Deleted
+    Ingested
+    | Requested
+    | Loaded
+    | LoadFailed
+    | FunctionJoined
+    | FunctionLost
+    | FunctionLeaving
+    | Demand
+    | Deleted
+    | Feedback
 )
 
 

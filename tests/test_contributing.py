@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from flstore import workloads
+from flstore import policies, workloads
 from flstore.codec import decode, encode
 from flstore.parts import cut
 from flstore.simulator import participation_trace, replay
+from flstore.testing.policies import check_policy
 from flstore.testing.workloads import check_workload
 from flstore.types import Key, Kind, Part
 from flstore.workloads.base import Inputs, Scope
@@ -49,6 +52,32 @@ def test_the_policy_keeps_the_newest_round(example):
     posthoc = replay(requests, policy(), ingest="posthoc")
     assert (posthoc.hits, posthoc.misses) == (10, 190)
     assert replay(requests, policy()).resident_peak_bytes == 10
+
+
+def test_the_policy_keeps_the_contract_as_written(example):
+    snippet = re.search(r"```python\n( +from flstore\.testing\.policies import.*?)```", TEXT, re.DOTALL)
+    assert snippet
+    namespace: dict[str, Any] = {"Newest": example("flstore/policies/newest.py").Newest}
+    exec(textwrap.dedent(snippet[1]), namespace)
+    assert namespace["check_policy"] is check_policy
+
+
+def test_the_policy_is_found_by_the_entry_point_as_written(example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    example("flstore/policies/newest.py")
+    toml = re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)
+    assert toml
+    ((group, points),) = tomllib.loads(textwrap.dedent(toml[1]))["project"]["entry-points"].items()
+    ((name, path),) = points.items()
+    package, module = path.split(":")[0].split(".")
+    (tmp_path / package).mkdir()
+    (tmp_path / package / f"{module}.py").write_text(block("flstore/policies/newest.py"), encoding="utf-8")
+    info = tmp_path / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {path}\n", encoding="utf-8")
+    assert policies.get(name).__module__ == f"{package}.{module}"
+    trace = participation_trace(clients=250, per_round=10, rounds=20, seed=0)
+    assert replay(trace.assign(workload="clustering"), name).hits == 200
 
 
 def test_the_policys_replay_prints_what_it_says(example, capsys: pytest.CaptureFixture[str]):

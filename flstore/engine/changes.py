@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flstore.engine.copies import drop_copies, give_up, held_by, put_copy, release, subset, vacate
 from flstore.engine.room import await_room, load
 from flstore.engine.state import FunctionState, State, Waiting
-from flstore.engine.table import NOWHERE, distinct
+from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.types import (
     Action,
     Counts,
@@ -16,6 +17,7 @@ from flstore.types import (
     FunctionLost,
     Group,
     Ingested,
+    IntArray,
     KeySet,
     Kind,
     Loaded,
@@ -89,10 +91,13 @@ def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
                 await_room(state, slot, rows)
 
 
-def join(state: State, event: FunctionJoined) -> list[Action]:
-    """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped."""
+def join(state: State, event: FunctionJoined, share: float = 1.0) -> list[Action]:
+    """A function comes with what it holds: wanted, current, held by nobody else is kept, the rest is dropped.
+
+    Only `share` of its memory counts.
+    """
     actions: list[Action] = lose(state, FunctionLost(event.function)) if event.function in state.functions else []
-    function = state.functions[event.function] = FunctionState(event.capacity_bytes, event.incarnation)
+    function = state.functions[event.function] = FunctionState(int(event.capacity_bytes * share), event.incarnation)
     state.may_fit = True
     for keys, sizes in event.holds:
         at = 0
@@ -106,9 +111,10 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
                 spare &= np.array([sum(la.function[r] != NOWHERE for la in table.copies) for r in rows]) < (
                     state.copies_wanted(slot)
                 )
+                spare = _fitting(function, table, rows, spare)
                 if spare.any():
                     put_copy(state, slot, table, rows[spare], event.function, 0, True)
-                adopt = known & (table.function[rows] == NOWHERE)
+                adopt = _fitting(function, table, rows, known & (table.function[rows] == NOWHERE))
                 kept = rows[adopt]
                 function.used_bytes += int(table.sizes[kept].sum())
                 table.function[kept] = event.function
@@ -120,6 +126,15 @@ def join(state: State, event: FunctionJoined) -> list[Action]:
             if not adopt.all():
                 actions.append(Drop(event.function, subset(*slot, clients[~adopt]), state.generation))
     return actions
+
+
+def _fitting(
+    function: FunctionState, table: RoundTable, rows: IntArray, chosen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """As many of the chosen rows as there is room for: it may bring more than the part of its memory that counts."""
+    fits = chosen.copy()
+    fits[chosen] = np.cumsum(table.sizes[rows[chosen]]) <= function.free_bytes
+    return fits
 
 
 def lose(state: State, event: FunctionLost) -> list[Action]:

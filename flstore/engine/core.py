@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flstore.engine import derived
+from flstore.engine.asking import ask
 from flstore.engine.changes import classify, disband, forget, join, lose, mark_ready, refresh, revive
 from flstore.engine.copies import demand, leave, subset
+from flstore.engine.counting import count_unwant, count_want
 from flstore.engine.removal import delete
-from flstore.engine.room import await_room, drop, fill
+from flstore.engine.room import drop, fill
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
-from flstore.engine.view import View
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
@@ -32,13 +33,11 @@ from flstore.types import (
     FunctionJoined,
     FunctionLeaving,
     FunctionLost,
-    Group,
     Ingested,
     IntArray,
     KeySet,
     Loaded,
     LoadFailed,
-    Refused,
     Requested,
     Run,
     Unwant,
@@ -69,7 +68,8 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     Raises
     ------
     PolicyError
-        The policy raised, or returned something that is neither a want nor an unwant.
+        The policy raised, or returned something that is neither a want nor an unwant. The event was applied all the
+        same, as if the policy had said nothing; the error has the actions.
     """
     if isinstance(event, Requested):
         return _requested(state, policy, event)
@@ -86,7 +86,7 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     elif isinstance(event, LoadFailed):
         drops = forget(state, event)
     elif isinstance(event, FunctionJoined):
-        drops = join(state, event)
+        drops = join(state, event, policy.share)
     elif isinstance(event, FunctionLost):
         drops = lose(state, event)
     elif isinstance(event, FunctionLeaving):
@@ -96,7 +96,8 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = demand(state, event)
     elif isinstance(event, Deleted):
         drops += delete(state, event)
-    return drops + _apply(state, _ask(policy, event, state), ingested)
+    wants, failed = _ask(policy, event, state)
+    return _told(drops + _apply(state, wants, ingested), failed)
 
 
 def _requested(state: State, policy: Policy, event: Requested) -> list[Action]:
@@ -106,15 +107,31 @@ def _requested(state: State, policy: Policy, event: Requested) -> list[Action]:
     if known is None and (counts.misses or state.bereft):
         state.standing.clear()
         revive(state, event.keys)
-    wants = _ask(policy, event, state)
-    if wants or counts.misses or state.underived or (state.may_fit and (state.waiting or state.short)):
+    wants, failed = _ask(policy, event, state)
+    if wants or failed or counts.misses or state.underived or (state.may_fit and (state.waiting or state.short)):
         state.standing.clear()
-        return [*_apply(state, wants, None), reroute(state, event, counts)]
+        return _told([*_apply(state, wants, None), reroute(state, event, counts)], failed)
     if known is not None:
         return [dataclasses.replace(known.run, request=event.request)]
     run = reroute(state, event, counts)
     state.standing.note(event.keys, counts, run)
     return [run]
+
+
+def _ask(policy: Policy, event: Event, state: State) -> tuple[list[Want | Unwant | Derive], PolicyError | None]:
+    """What the policy wants; nothing where it fails."""
+    try:
+        return ask(policy, event, state), None
+    except PolicyError as error:
+        return [], error
+
+
+def _told(actions: list[Action], failed: PolicyError | None) -> list[Action]:
+    """The actions; in the error, where there is one."""
+    if failed is None:
+        return actions
+    failed.actions = tuple(actions)
+    raise failed
 
 
 def reroute(
@@ -230,18 +247,7 @@ def _locate_parts(
         missing.append(subset(*slot, table.clients[rows[~there]]))
 
 
-# --- asking the policy ----------------------------------------------------------------------------------------------
-
-
-def _ask(policy: Policy, event: Event, state: State) -> list[Want | Unwant | Derive]:
-    try:
-        wants = list(policy.decide(event, View(state)))
-    except Exception as error:
-        raise PolicyError(f"policy {policy.name!r} raised {error!r} on {event}") from error
-    for want in wants:
-        if not isinstance(want, Want | Unwant | Derive):
-            raise PolicyError(f"policy {policy.name!r} returned {want!r} on {event}; a Want, Unwant or Derive is known")
-    return wants
+# --- what the policy said ---------------------------------------------------------------------------------------------
 
 
 def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot | None) -> list[Action]:
@@ -250,51 +256,14 @@ def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot
     actions: list[Action] = []
     for want in wants:
         if isinstance(want, Want):
-            actions += _count_want(state, want, ingested)
+            actions += count_want(state, want, ingested)
         elif isinstance(want, Derive):
             derived.note(state, want)
         else:
-            touched += _count_unwant(state, want)
+            touched += count_unwant(state, want)
     actions += drop(state, touched)
     if state.may_fit and (state.waiting or state.short):
         actions += fill(state)
     if state.underived:
         actions += derived.prepare(state)
     return actions
-
-
-def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]:
-    refused: list[Action] = []
-    for slot, table, clients, rows in state.resolve(want.keys):
-        unknown = rows < 0
-        if unknown.any() or table is None:
-            refused.append(Refused(subset(*slot, clients[unknown]), "there is no such object"))
-            rows = rows[~unknown]
-            if table is None or not len(rows):
-                continue
-        new = state.ledger.add(want.owner, slot, rows)
-        first = new[table.wants[new] == 0]
-        table.priority[first] = want.priority
-        table.by_client[first] = want.group is Group.CLIENT
-        table.priority[new] = np.maximum(table.priority[new], want.priority)
-        table.wants[new] += 1
-        homeless = new[table.function[new] == NOWHERE]
-        if len(homeless):
-            await_room(state, slot, homeless, ingested=slot == ingested)
-    return refused
-
-
-def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
-    if unwant.keys is None:
-        removed = state.ledger.remove_all(unwant.owner)
-    else:
-        removed = [
-            (slot, state.ledger.remove(unwant.owner, slot, rows))
-            for slot, table, _, rows in state.resolve(unwant.keys)
-            if table is not None
-        ]
-    for slot, rows in removed:
-        table = state.table(slot)
-        assert table is not None
-        table.wants[rows] -= 1
-    return removed

@@ -6,6 +6,7 @@ against the rules, and how the simulator is known to decide as the live store do
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ import xxhash
 
 from flstore.engine.core import step
 from flstore.engine.state import State
-from flstore.errors import InvalidParameterError
+from flstore.errors import InvalidParameterError, PolicyError
 from flstore.types import (
     Action,
     Deleted,
     Demand,
     Drop,
     Event,
+    Feedback,
     FunctionJoined,
     FunctionLeaving,
     FunctionLost,
@@ -93,10 +95,11 @@ class _Chain:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event as it was applied, and the digest of its actions."""
+    """One event as it was applied, the digest of its actions, and what the policy did wrong or did not get."""
 
     event: Event
     digest: str
+    faults: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass
@@ -120,9 +123,18 @@ class EventLog:
         if decisions := self.decisions():
             self._chain = _Chain(decisions[-1].digest)
 
-    def append(self, event: Event, actions: Iterable[Action]) -> None:
-        """Add an applied event."""
-        self.entries.append(Entry(event, self._chain.next(event, actions)))
+    def append(self, event: Event, actions: Iterable[Action], error: PolicyError | None = None) -> None:
+        """Add an applied event; `error` when the policy failed on it and it was applied without."""
+        said = [str(error)] if error is not None else []
+        said += [f"refused {_short(a.keys)}: {a.reason}" for a in actions if isinstance(a, Refused)]
+        self.entries.append(Entry(event, self._chain.next(event, actions), tuple(said)))
+
+    def faults(self) -> list[tuple[int, Event, str]]:
+        """What the policy did wrong, and what it wanted and did not get: position, event, and what was said about it.
+
+        A policy that raised, or returned what is no want; objects that do not exist; more than there is room for.
+        """
+        return [(i, entry.event, said) for i, entry in enumerate(self.entries) for said in entry.faults]
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -148,7 +160,8 @@ class EventLog:
             for line in lines:
                 file.write(json.dumps(line) + "\n")
             for entry in self.entries:
-                file.write(json.dumps({"event": _event_values(entry.event), "digest": entry.digest}) + "\n")
+                faults = {"faults": entry.faults} if entry.faults else {}
+                file.write(json.dumps({"event": _event_values(entry.event), "digest": entry.digest, **faults}) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> EventLog:
@@ -162,7 +175,7 @@ class EventLog:
         try:
             lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
             header, initial = dict(lines[0]), [_event(v) for v in lines[1]]
-            entries = [Entry(_event(line["event"]), line["digest"]) for line in lines[2:]]
+            entries = [Entry(_event(v["event"]), v["digest"], tuple(v.get("faults", ()))) for v in lines[2:]]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise InvalidParameterError(f"{path} is not an event log: {error!r}") from error
         if header.pop("format", None) != FORMAT:
@@ -190,7 +203,11 @@ def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tupl
     state, chain = log.start(), _Chain()
     differing = []
     for i, entry in enumerate(log.decisions() if decisions_only else log.entries):
-        if chain.next(entry.event, step(state, policy, entry.event)) != entry.digest:
+        try:
+            actions: Iterable[Action] = step(state, policy, entry.event)
+        except PolicyError as error:  # as it was live: the event counts, what the policy said does not
+            actions = error.actions
+        if chain.next(entry.event, actions) != entry.digest:
             differing.append(i)
     return state, differing
 
@@ -218,6 +235,8 @@ def _event_values(event: Event, plain: Plain = _plain) -> list[Any]:
             return ["demand", keys.canonical(), copies]
         case Deleted(key_sets):
             return ["deleted", [k.canonical() for k in key_sets]]
+        case Feedback(request, useful):
+            return ["feedback", request, useful]
     raise TypeError(f"not an event: {event!r}")
 
 
@@ -245,7 +264,16 @@ def _event(values: list[Any]) -> Event:
             return Demand(_key_set(rest[0]), rest[1])
         case "deleted":
             return Deleted(tuple(_key_set(k) for k in rest[0]))
+        case "feedback":
+            return Feedback(*rest)
     raise ValueError(f"unknown event {name!r}")
+
+
+def _short(keys: KeySet) -> str:
+    """Names objects by their interned ids, the first few of many."""
+    named = [f"{r}" if c < 0 else f"{r}/{c}" for r, c in itertools.islice(keys.pairs(), 5)]
+    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+    return f"{keys.kind.name.lower()} {', '.join(named)}{more} (round/client) of job {keys.job}"
 
 
 def _key_set(values: list[Any]) -> KeySet:

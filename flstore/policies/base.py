@@ -88,9 +88,17 @@ class Policy(ABC):
     ----------
     name : str
         The name under which it is registered.
+    share : float
+        The part of each function's memory that objects may take under this policy, above 0 and at most 1. The engine
+        counts no more as capacity, neither here (``view.capacity_bytes``) nor where it finds room.
+    needs_future : bool
+        Whether it decides by requests that are still to come. Such a policy has a class method ``from_future(requests,
+        **params)``, which a replay gives all its ``Requested`` events in order; a live store refuses it.
     """
 
     name: ClassVar[str]
+    share: float = 1.0
+    needs_future: ClassVar[bool] = False
 
     @abstractmethod
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:

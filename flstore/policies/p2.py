@@ -63,6 +63,12 @@ class P2(Policy):
                     if not cursor.rounds and view.latest(owner[0]) is None:
                         del self._cursors[owner]
 
+    def release(self) -> list[Unwant]:
+        """Want nothing any more, as if nothing had happened yet."""
+        owners = list(self._cursors)
+        self._cursors = {}
+        return [Unwant((self.name, *owner)) for owner in owners]
+
     def _requested(self, event: Requested, view: View) -> Iterable[Want | Unwant | Derive]:
         rounds = [r for keys in event.keys if keys.kind is Kind.UPDATE for r, _ in keys.by_round()]
         if not rounds:

@@ -58,6 +58,12 @@ class P3(Policy):
                 if keys.kind is Kind.UPDATE:
                     yield from self._forget(keys, view)
 
+    def release(self) -> list[Unwant]:
+        """Want nothing any more, as if nothing had happened yet."""
+        owners = list(self._at)
+        self._at, self._wanted, self._by_client, self._adrift = {}, {}, {}, set()
+        return [Unwant((self.name, *owner)) for owner in owners]
+
     def _forget(self, keys: KeySet, view: View) -> Iterable[Want | Unwant]:
         for round, client in keys.pairs():
             for owner in self._by_client.get((keys.job, client), ()):

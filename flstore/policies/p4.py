@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import ClassVar
 
 from flstore.errors import InvalidParameterError
@@ -17,29 +17,39 @@ class P4(Policy):
     ----------
     rounds : int, default 10
         How many rounds (R in the paper).
+    owner : hashable, default "p4"
+        Distinguishes its wants from those of another instance beside it.
     """
 
     name: ClassVar[str] = "p4"
 
-    def __init__(self, rounds: int = 10) -> None:
+    def __init__(self, rounds: int = 10, owner: Hashable = "p4") -> None:
         if rounds < 1:
             raise InvalidParameterError(f"rounds must be at least 1, got {rounds}")
         self.rounds = rounds
+        self._owner = owner
         self._kept: dict[int, list[int]] = {}
 
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant]:
         """Want the newest rounds, let go of those that fell out of the window."""
         if isinstance(event, Ingested) and event.keys.kind is Kind.METADATA:
-            yield from self._keep(event.keys.job, view, event.keys)
+            yield from self.follow(event.keys.job, view, event.keys)
         elif isinstance(event, FunctionJoined):
             for job in view.jobs(Kind.METADATA):
-                yield from self._keep(job, view, None)
+                yield from self.follow(job, view)
         elif isinstance(event, Deleted):
             for job in dict.fromkeys(keys.job for keys in event.keys if keys.kind is Kind.METADATA):
-                yield from self._keep(job, view, None)
+                yield from self.follow(job, view)
 
-    def _keep(self, job: int, view: View, arrived: KeySet | None) -> Iterable[Want | Unwant]:
-        owner = (self.name, job)
+    def release(self) -> list[Unwant]:
+        """Want nothing any more, as if nothing had happened yet."""
+        owners = [(self._owner, job) for job in self._kept]
+        self._kept = {}
+        return [Unwant(owner) for owner in owners]
+
+    def follow(self, job: int, view: View, arrived: KeySet | None = None) -> Iterable[Want | Unwant]:
+        """Want the last rounds of `job`; `arrived` is what just came in."""
+        owner = (self._owner, job)
         rounds = view.newest(job, self.rounds, Kind.METADATA)
         before = self._kept.get(job, [])
         self._kept[job] = rounds

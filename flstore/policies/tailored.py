@@ -43,7 +43,8 @@ class Tailored(Policy):
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:
         """Ask the class that the event concerns."""
         if isinstance(event, Requested):
-            yield from self._classes[event.policy_class].decide(event, view)
-        else:
-            for policy in self._classes.values():
-                yield from policy.decide(event, view)
+            return self._classes[self._class_of(event)].decide(event, view)
+        return [want for policy in self._classes.values() for want in policy.decide(event, view)]
+
+    def _class_of(self, event: Requested) -> PolicyClass:
+        return event.policy_class

@@ -23,7 +23,9 @@ from flstore.types import (
     Deleted,
     Derive,
     Event,
+    Feedback,
     FunctionJoined,
+    FunctionLeaving,
     FunctionLost,
     Ingested,
     IntArray,
@@ -34,7 +36,7 @@ from flstore.types import (
     Requested,
     Unwant,
     Want,
-)
+)  # fmt: skip
 
 SEEDS = range(3)
 _CLIENTS, _ROUNDS, _FUNCTIONS, _SIZE_BYTES = 6, 10, 2, 10
@@ -52,12 +54,13 @@ def check_policy(make_policy: Callable[[], Policy], seeds: Iterable[int] = SEEDS
     - want objects that exist, as long as it was asked about such, and none that was deleted;
     - decide on the event, the view and its own past alone: a fresh instance decides an equal history equally;
     - leave the event and the arrays of the view as they were;
-    - be made anew by every call of `make_policy`.
+    - be made anew by every call of `make_policy`;
+    - have a `share` of memory above 0 and at most 1.
 
     Parameters
     ----------
     make_policy : callable
-        Returns a fresh policy; a class without mandatory parameters will do.
+        Returns a fresh policy; a class without mandatory parameters will do, and so will one that ``needs_future``.
     seeds : iterable of int, default range(3)
         One history is made from each.
 
@@ -71,28 +74,40 @@ def check_policy(make_policy: Callable[[], Policy], seeds: Iterable[int] = SEEDS
     >>> from flstore.policies import LRU
     >>> check_policy(lambda: LRU(fill="write-allocate"))
     """
-    _check_instances(make_policy)
+    make = _maker(make_policy)
+    _check_instances(make)
     for seed in seeds:
         for capacity_bytes in (1_000_000, 7 * _SIZE_BYTES):
             history = list(_history(seed, capacity_bytes))
-            said = _follow(make_policy(), history)
-            again = _follow(make_policy(), history)
+            said = _follow(make(history), history)
+            again = _follow(make(history), history)
             for number, (once, twice) in enumerate(zip(said, again, strict=True)):
                 if once != twice:
                     at = f"event {number}, {history[number]}"
                     _fail(f"two fresh instances decided differently on {at}: {once} and {twice}")
-            _follow(make_policy(), list(_strange(capacity_bytes)), must_exist=False)
+            strange = list(_strange(capacity_bytes))
+            _follow(make(strange), strange, must_exist=False)
 
 
-def _check_instances(make_policy: Callable[[], Policy]) -> None:
-    first, second = make_policy(), make_policy()
+def _maker(make_policy: Callable[[], Policy]) -> Callable[[list[Event]], Policy]:
+    """Makes a fresh policy for a history, of which it is told the requests if it has to know them."""
+    if getattr(make_policy, "needs_future", False):
+        from_future: Callable[[list[Requested]], Policy] = make_policy.from_future  # type: ignore[attr-defined]
+        return lambda history: from_future([event for event in history if isinstance(event, Requested)])
+    return lambda history: make_policy()
+
+
+def _check_instances(make: Callable[[list[Event]], Policy]) -> None:
+    first, second = make([]), make([])
     for policy in (first, second):
         if not isinstance(policy, Policy):
-            _fail(f"{make_policy!r} returned {policy!r}, which is no flstore.policies.Policy")
+            _fail(f"it made {policy!r}, which is no flstore.policies.Policy")
         if not isinstance(getattr(policy, "name", None), str) or not policy.name:
             _fail(f"{type(policy).__name__}.name must be a string that is not empty")
+        if not 0 < policy.share <= 1:
+            _fail(f"the share of {policy.name!r} must be above 0 and at most 1, and it is {policy.share!r}")
     if first is second:
-        _fail(f"{make_policy!r} returned the same instance twice; every run needs a fresh policy")
+        _fail(f"it made the same instance of {first.name!r} twice; every run needs a fresh policy")
 
 
 class _Watched(Policy):
@@ -102,6 +117,7 @@ class _Watched(Policy):
 
     def __init__(self, policy: Policy, must_exist: bool) -> None:
         self._policy = policy
+        self.share = policy.share
         self._must_exist = must_exist
         self.said: list[list[str]] = []
 
@@ -172,7 +188,10 @@ def _history(seed: int, capacity_bytes: int) -> Iterator[Event]:
                 known = sorted(r for j, r in took_part if j == job)
                 if rng.random() < 0.12 and known:
                     at = int(known[max(0, len(known) - 1 - int(rng.integers(0, 4)))])
-                    yield _request(next(numbers), job, workload, policy_class, at, took_part)
+                    number = next(numbers)
+                    yield _request(number, job, workload, policy_class, at, took_part)
+                    if number % 3 == 0:
+                        yield Feedback(number - number % 2, useful=number % 4 == 0)
         yield from _fault(rng, capacity_bytes, took_part)
         yield from _deletion(rng, took_part)
 
@@ -253,7 +272,7 @@ def _strange(capacity_bytes: int) -> Iterator[Event]:
     """Events about what nobody ever heard of: before there is a function, before there is a round, and afterwards."""
     unknown = KeySet.of_round(7, Kind.UPDATE, 900, [0, 5])
     for first_number in (1, 101):
-        yield FunctionLost(9, "x")
+        yield from (FunctionLost(9, "x"), FunctionLeaving(9), Feedback(12_345, useful=True))
         yield Deleted(
             (unknown, KeySet.of_client(7, Kind.UPDATE, 5, [900, 950]), KeySet.of_round(7, Kind.METADATA, 3, []))
         )

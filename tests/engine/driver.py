@@ -12,6 +12,7 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
+from flstore import policies
 from flstore.engine import EventLog, State, step
 from flstore.policies.base import Policy, View
 from flstore.policies.taxonomy import CLASS_OF
@@ -37,6 +38,9 @@ from flstore.types import (
     Unwant,
     Want,
 )
+
+LIVE = [name for name in policies.names() if not policies.get(name).needs_future]
+"""Policies that can be made before the requests are known."""
 
 Key: TypeAlias = tuple[int, Kind, int, int]
 """(job, kind, round, client)."""
@@ -113,6 +117,7 @@ class _Books(Policy):
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.share = policy.share
         self.wanted: dict[Hashable, set[Key]] = {}
 
     def decide(self, event: Event, view: View) -> Iterable[Want | Unwant | Derive]:

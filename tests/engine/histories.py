@@ -14,6 +14,7 @@ from flstore.types import (
     Deleted,
     Demand,
     Event,
+    Feedback,
     FunctionJoined,
     FunctionLeaving,
     FunctionLost,
@@ -49,6 +50,7 @@ _DELETIONS = [
     st.tuples(st.just("delete"), st.just("client"), _ANY, st.booleans()),
     st.tuples(st.just("delete"), st.just("some"), _ANY, st.booleans()),
 ]
+_OPINIONS = [st.tuples(st.just("feedback"), _ANY, st.booleans())]
 _REPORTS = [st.tuples(st.just("loaded"), _ANY)]
 _FAULTS = [
     st.tuples(st.just("failed"), _ANY, _ANY),
@@ -62,7 +64,7 @@ _START = st.lists(st.integers(4, 30), min_size=1, max_size=3)
 
 def histories(*, faults: bool, size: int = 24) -> st.SearchStrategy[tuple[list[int], list[Step]]]:
     """Capacities of the first functions, and what happens then."""
-    weighted = _TRAINING * 6 + _REPORTS * 3 + _DELETIONS + (_FAULTS if faults else [])
+    weighted = _TRAINING * 6 + _OPINIONS + _REPORTS * 3 + _DELETIONS + (_FAULTS if faults else [])
     what = st.sampled_from(weighted).flatmap(lambda kind: kind)
     return st.tuples(_START, st.lists(what, min_size=size, max_size=2 * size))
 
@@ -88,6 +90,7 @@ def _event(driver: Driver, number: int, what: Step) -> Event | None:
         "ingest": _ingest,
         "request": _request,
         "delete": _delete,
+        "feedback": _feedback,
         "loaded": _loaded,
         "failed": _failed,
         "lost": _lost,
@@ -145,6 +148,10 @@ def _delete(driver: Driver, number: int, what: str, which: int, with_others: boo
         return Deleted((KeySet.of_round(job, kind, round, chosen + chosen[:1] * with_others),))
     kinds = [k for k in Kind if by_kind[k] and (with_others or k is not Kind.AGGREGATE)]
     return Deleted(tuple(KeySet.of_round(job, k, round, by_kind[k]) for k in kinds)) if kinds else None
+
+
+def _feedback(driver: Driver, number: int, which: int, useful: bool) -> Event:
+    return Feedback(which % number, useful)
 
 
 def _loaded(driver: Driver, number: int, which: int) -> Event | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from flstore import policies
 from flstore.engine import State, Tracker, reroute, step
-from flstore.errors import PolicyError
-from flstore.policies.base import Policy
-from flstore.types import Counts, FunctionJoined, FunctionLost, KeySet, Kind, Load, Loaded, LoadFailed, Unwant, Want
+from flstore.types import Counts, FunctionJoined, KeySet, Kind, Load, Loaded, LoadFailed, Unwant, Want
 from tests.engine.driver import Driver, Script, aggregate, drops, ingested, keys_of, loads, requested, run, updates
 
 
@@ -136,44 +133,6 @@ def test_an_aggregate_is_named_by_its_round_alone():
     (load,) = [a for a in driver.apply(requested(1)) if isinstance(a, Load)]
     assert load.keys == aggregate(3)
     assert list(drops(driver.apply(requested(2)))) == keys_of(aggregate(3))
-
-
-# --- policies that break the rules ----------------------------------------------------------------------------------
-
-
-class Raises(Policy):
-    name: ClassVar[str] = "raises"
-
-    def decide(self, event: Any, view: Any) -> Iterable[Want | Unwant]:
-        yield Want("o", updates(1, 0))
-        raise ZeroDivisionError("by zero")
-
-
-class Babbles(Policy):
-    name: ClassVar[str] = "babbles"
-
-    def decide(self, event: Any, view: Any) -> Any:
-        return ["evict everything"]
-
-
-@pytest.mark.parametrize(("policy", "said"), [(Raises(), "ZeroDivisionError"), (Babbles(), "evict everything")])
-def test_a_policy_that_breaks_the_rules_is_named_with_the_event(policy: Policy, said: str):
-    state = State()
-    with pytest.raises(PolicyError, match=f"'{policy.name}'.*{said}.*FunctionLost"):
-        step(state, policy, FunctionLost(3, "x"))
-
-
-def test_a_policy_that_raises_changes_nothing_that_is_wanted():
-    driver = started({}, 100)
-    with pytest.raises(PolicyError):
-        step(driver.state, Raises(), requested(1, updates(1, 0)))
-    assert driver.state.holdings() == {0: {}}
-    assert driver.state.table((0, Kind.UPDATE, 1)).wants.tolist() == [0, 0, 0]
-
-
-def test_a_policy_is_not_asked_about_loads_that_are_done():
-    driver = started({}, 100)
-    assert step(driver.state, Raises(), Loaded(0, updates(1, 0), 1)) == []
 
 
 def test_objects_are_ingested_round_by_round():

@@ -17,6 +17,7 @@ from flstore.engine.log import Entry, digest
 from flstore.errors import InvalidParameterError
 from flstore.types import (
     Event,
+    Feedback,
     FunctionJoined,
     FunctionLost,
     Ingested,
@@ -29,10 +30,10 @@ from flstore.types import (
     PolicyClass,
     Requested,
 )
-from tests.engine.driver import Driver, aggregate, ingested, loads, metadata, requested, run, updates
+from tests.engine.driver import LIVE, Driver, aggregate, ingested, loads, metadata, requested, run, updates
 from tests.engine.histories import drive, histories
 
-every_policy = pytest.mark.parametrize("policy", policies.names())
+every_policy = pytest.mark.parametrize("policy", LIVE)
 
 
 @every_policy
@@ -105,6 +106,7 @@ def one_run(policy: str = "tailored") -> EventLog:
         driver.apply(requested(3 * round + 2, metadata(round, 2), workload="hyperparameters"))
         for (job, kind, r, c), function in loads(actions).items():
             driver.apply(Loaded(function, KeySet.of_round(job, kind, r, [c]), driver.state.generation))
+        driver.apply(Feedback(3 * round, useful=round % 2 == 0))
     driver.apply(FunctionLost(1, "b"))
     driver.apply(requested(99, updates(2, 0, 1), workload="inference"))
     return driver.log
@@ -135,6 +137,8 @@ ALTERATIONS: dict[str, tuple[type, Callable[..., Event]]] = {
         lambda e: replace(e, policy_class=PolicyClass.P1 if e.policy_class != "P1" else PolicyClass.P2),
     ),
     "number of a request": (Requested, lambda e: replace(e, request=e.request + 1)),
+    "what feedback is about": (Feedback, lambda e: replace(e, request=e.request + 1)),
+    "what feedback says": (Feedback, lambda e: replace(e, useful=not e.useful)),
     "capacity": (FunctionJoined, lambda e: replace(e, capacity_bytes=e.capacity_bytes + 1)),
     "what a function brings": (FunctionJoined, lambda e: replace(e, holds=((updates(0, 0), np.array([3])),))),
     "which function is lost": (FunctionLost, lambda e: replace(e, function=0)),

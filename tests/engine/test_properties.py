@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from flstore import policies
 from flstore.engine import State
 from flstore.types import Drop, FunctionJoined, Group, Kind, Load, Want
-from tests.engine.driver import Driver, Script, ingested, keys_of, metadata, requested, updates
+from tests.engine.driver import LIVE, Driver, Script, ingested, keys_of, metadata, requested, updates
 from tests.engine.histories import drive, histories
 
-POLICIES = ["tailored", "p1", "p2", "p3", "p4", "lru"]
-every_policy = pytest.mark.parametrize("policy", sorted({*POLICIES, *policies.names()}))
+every_policy = pytest.mark.parametrize("policy", LIVE)
 
 
 @every_policy

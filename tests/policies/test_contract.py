@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from flstore import policies
-from flstore.policies import LRU, P1, P2, P3, P4, Policy, Tailored
+from flstore.policies import FIFO, LFU, LRU, P1, P2, P3, P4, Adaptive, Policy, Random, Static, Tailored, TailoredLimited
 from flstore.testing.policies import check_policy
 from flstore.types import Deleted, FunctionJoined, Ingested, KeySet, Kind, Requested, Unwant, Want
 
@@ -28,8 +28,16 @@ def test_registered_policies_keep_the_contract(name: str):
         lambda: P3(cursors=1),
         lambda: P4(rounds=1),
         lambda: Tailored(window=1, last=1, rounds=1, cursors=2),
+        lambda: FIFO(fill="write-allocate"),
+        lambda: LFU(fill="write-allocate"),
+        lambda: TailoredLimited(share=0.1),
+        lambda: Random(seed=3, window=1, last=0, rounds=1, cursors=1),
+        lambda: Static("P1"),
+        lambda: Static("P3"),
+        lambda: Static("P4"),
+        lambda: Adaptive(seed=3, rate=20.0, drift=0.5, window=1, last=0, rounds=1, cursors=1),
     ],
-    ids=["lru write-allocate", "p1", "p2", "p3", "p4", "tailored"],
+    ids=["lru", "p1", "p2", "p3", "p4", "tailored", "fifo", "lfu", "limited", "random", "s1", "s3", "s4", "adaptive"],
 )
 def test_the_smallest_parameters_keep_it_too(make: Callable[[], Policy]):
     check_policy(make, seeds=[11])
@@ -149,3 +157,30 @@ def test_one_instance_for_all_runs_is_no_factory():
 def test_something_else_is_no_policy():
     with pytest.raises(AssertionError, match=r"no flstore\.policies\.Policy"):
         check_policy(dict)  # type: ignore[arg-type]
+
+
+class Fortune(Newest):
+    """Knows the requests to come, and breaks down when there are others."""
+
+    needs_future = True
+
+    def __init__(self, future: Iterable[Requested]) -> None:
+        self.future = [request.request for request in future]
+
+    @classmethod
+    def from_future(cls, requests: Iterable[Requested]) -> Fortune:
+        return cls(requests)
+
+    def decide(self, event: Any, view: Any) -> Iterable[Want | Unwant]:
+        if isinstance(event, Requested):
+            assert self.future.pop(0) == event.request
+        return super().decide(event, view)
+
+
+def test_a_policy_that_needs_the_future_is_told_the_requests():
+    check_policy(Fortune)  # type: ignore[arg-type]
+
+
+def test_a_share_of_memory_is_a_share():
+    with pytest.raises(AssertionError, match=r"share of 'newest' must be above 0 and at most 1, and it is 1\.5"):
+        check_policy(type("Greedy", (Newest,), {"share": 1.5}))

@@ -109,10 +109,10 @@ def test_lru_counts_the_room_of_what_was_deleted_as_free():
     engine.apply(Deleted((KeySet.of_round(0, U, 1, [1]),)))
     engine.ask_round(1, 2)
     assert engine.held(U) == {1: [0, 2]}
-    assert (policy._bytes, len(policy._used)) == (2, 2)
+    assert (policy._bytes, len(policy._sizes)) == (2, 2)
 
 
-@pytest.mark.parametrize("name", policies.names())
+@pytest.mark.parametrize("name", [name for name in policies.names() if not policies.get(name).needs_future])
 def test_nothing_is_left_when_everything_is_deleted(name: str):
     engine = Engine(name)
     for round in (1, 2, 3):

@@ -28,7 +28,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_papers_policies_have_their_names():
     known = {"tailored": Tailored, "p1": P1, "p2": P2, "p3": P3, "p4": P4, "lru": LRU}
-    assert set(known) <= set(policies.names())
+    promised = "tailored tailored-limited p1 p2 p3 p4 lru fifo lfu random static adaptive belady"
+    assert policies.names()[:13] == promised.split()
     assert {name: policies.get(name) for name in known} == known
     assert len(policies.names()) == len(set(policies.names()))
     assert [policies.get(name).name for name in policies.names()] == policies.names()
@@ -113,6 +114,16 @@ def test_only_policies_with_a_name_can_be_registered(what: Any):
         ("tailored", {"rounds": 0}, "rounds must be at least 1"),
         ("tailored", {"cursors": 0}, "cursors must be at least 1"),
         ("lru", {"fill": "write-through"}, "fill must be one of write-around, write-allocate, got 'write-through'"),
+        ("fifo", {"fill": ""}, "fill must be one of write-around, write-allocate, got ''"),
+        ("lfu", {"fill": 1}, "fill must be one of write-around, write-allocate, got 1"),
+        ("tailored-limited", {"share": 0}, "share must be above 0 and at most 1, got 0"),
+        ("tailored-limited", {"share": 1.1}, r"share must be above 0 and at most 1, got 1\.1"),
+        ("random", {"window": 0}, "window must be at least 1 round, got 0"),
+        ("static", {"policy_class": "P5"}, "policy_class must be one of P1, P2, P3, P4, got 'P5'"),
+        ("adaptive", {"rate": 0}, "rate must be positive, got 0"),
+        ("adaptive", {"drift": 1.0}, r"drift must be at least 0 and below 1, got 1\.0"),
+        ("adaptive", {"cursors": 0}, "cursors must be at least 1, got 0"),
+        ("belady", {}, "policy 'belady' needs 'future'; a replay makes it from its requests"),
     ],
 )
 def test_parameters_out_of_range_are_refused(name: str, params: dict[str, Any], message: str):

