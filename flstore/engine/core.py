@@ -16,9 +16,8 @@ from flstore.engine import derived
 from flstore.engine.asking import ask
 from flstore.engine.changes import classify, disband, forget, join, lose, mark_ready, refresh, revive
 from flstore.engine.copies import demand, leave, subset
-from flstore.engine.counting import count_unwant, count_want
 from flstore.engine.removal import delete
-from flstore.engine.room import drop, fill
+from flstore.engine.room import await_room, drop, fill
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
 from flstore.engine.wants import Slot
@@ -33,11 +32,13 @@ from flstore.types import (
     FunctionJoined,
     FunctionLeaving,
     FunctionLost,
+    Group,
     Ingested,
     IntArray,
     KeySet,
     Loaded,
     LoadFailed,
+    Refused,
     Requested,
     Run,
     Unwant,
@@ -256,14 +257,51 @@ def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot
     actions: list[Action] = []
     for want in wants:
         if isinstance(want, Want):
-            actions += count_want(state, want, ingested)
+            actions += _count_want(state, want, ingested)
         elif isinstance(want, Derive):
             derived.note(state, want)
         else:
-            touched += count_unwant(state, want)
+            touched += _count_unwant(state, want)
     actions += drop(state, touched)
     if state.may_fit and (state.waiting or state.short):
         actions += fill(state)
     if state.underived:
         actions += derived.prepare(state)
     return actions
+
+
+def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]:
+    refused: list[Action] = []
+    for slot, table, clients, rows in state.resolve(want.keys):
+        unknown = rows < 0
+        if unknown.any() or table is None:
+            refused.append(Refused(subset(*slot, clients[unknown]), "there is no such object"))
+            rows = rows[~unknown]
+            if table is None or not len(rows):
+                continue
+        new = state.ledger.add(want.owner, slot, rows)
+        first = new[table.wants[new] == 0]
+        table.priority[first] = want.priority
+        table.by_client[first] = want.group is Group.CLIENT
+        table.priority[new] = np.maximum(table.priority[new], want.priority)
+        table.wants[new] += 1
+        homeless = new[table.function[new] == NOWHERE]
+        if len(homeless):
+            await_room(state, slot, homeless, ingested=slot == ingested)
+    return refused
+
+
+def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
+    if unwant.keys is None:
+        removed = state.ledger.remove_all(unwant.owner)
+    else:
+        removed = [
+            (slot, state.ledger.remove(unwant.owner, slot, rows))
+            for slot, table, _, rows in state.resolve(unwant.keys)
+            if table is not None
+        ]
+    for slot, rows in removed:
+        table = state.table(slot)
+        assert table is not None
+        table.wants[rows] -= 1
+    return removed

@@ -37,7 +37,6 @@ def delete(state: State, event: Deleted) -> list[Drop]:
             if slot[1] is Kind.UPDATE:
                 state.shorten_chains(slot[0], slot[2], table.clients[gone])
             now = table.remove(gone)
-            state.changed()
             moved[slot] = _then(moved[slot], now) if slot in moved else now
             if not len(table.clients):
                 _strike(state, slot)

@@ -17,8 +17,6 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
     for slot, rows in touched:
         table = state.table(slot)
         assert table is not None
-        if len(rows) == 1 and table.wants[rows[0]] > 0:
-            continue
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
         for f, part in holders(table, gone):
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
@@ -35,11 +33,6 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     assert table is not None
     state.sequence += 1
     state.may_fit = True
-    if len(rows) == 1:
-        one = rows[0]
-        group = Group.CLIENT if table.by_client[one] else Group.ROUND
-        state.waiting.append(Waiting(int(table.priority[one]), state.sequence, group, slot, rows, ingested=ingested))
-        return
     kinds = table.priority[rows] * 2 + table.by_client[rows]
     for kind in distinct(kinds)[::-1]:
         group = Group.CLIENT if kind % 2 else Group.ROUND
@@ -55,11 +48,6 @@ def fill(state: State) -> list[Action]:
     for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
         table = state.table(item.slot)
         assert table is not None
-        if len(item.rows) == 1 and len(state.functions) == 1:
-            loaded = _load_one(state, item, table)
-            if loaded is not None:
-                actions += loaded
-                continue
         rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
         if not len(rows):
             continue
@@ -85,17 +73,6 @@ def fill(state: State) -> list[Action]:
         actions += replicate(state)
     state.may_fit = False
     return actions
-
-
-def _load_one(state: State, item: Waiting, table: RoundTable) -> list[Action] | None:
-    """One object and one function: nothing to choose. None when it does not fit."""
-    one = item.rows[0]
-    if table.wants[one] <= 0 or table.function[one] != NOWHERE:
-        return []
-    ((number, function),) = state.functions.items()
-    if table.parts > 1 or function.leaving or table.sizes[one] > function.free_bytes:
-        return None
-    return [load(state, table, item, item.rows, number)]
 
 
 def load(state: State, table: RoundTable, item: Waiting, rows: IntArray, function: int) -> Load:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,6 @@ class Waiting:
     rows: IntArray
     refused: bool = False
     ingested: bool = False
-
-
-Resolved: TypeAlias = tuple[Slot, RoundTable | None, IntArray, IntArray]
 
 
 class OnTheWay(NamedTuple):
@@ -92,8 +89,6 @@ class State:
         self.sequence = 0
         self._chains: dict[tuple[int, int], list[int]] = {}
         self._chained: dict[int, set[int]] = {}
-        self._resolved_keys: KeySet | None = None
-        self._resolved: tuple[Resolved, ...] = ()
 
     # --- look-up --------------------------------------------------------------------------------------------------
 
@@ -107,21 +102,8 @@ class State:
             for round in self.rounds[job, kind]:
                 yield (job, kind, round), tables[round]
 
-    def resolve(self, keys: KeySet) -> Iterable[Resolved]:
-        """(slot, table, clients, rows) for each round of `keys`; a row of -1 is unknown."""
-        if keys is self._resolved_keys:
-            return self._resolved
-        if len(keys) > 1:
-            return self._resolve(keys)
-        # What a request for one object asks for is looked up by everybody who deals with the request.
-        self._resolved_keys, self._resolved = keys, tuple(self._resolve(keys))
-        return self._resolved
-
-    def changed(self) -> None:
-        """Rows may have other numbers now, or there are more of them: nothing that was looked up before holds."""
-        self._resolved_keys = None
-
-    def _resolve(self, keys: KeySet) -> Iterator[Resolved]:
+    def resolve(self, keys: KeySet) -> Iterator[tuple[Slot, RoundTable | None, IntArray, IntArray]]:
+        """Yield (slot, table, clients, rows) for each round of `keys`; a row of -1 is unknown."""
         for round, clients in keys.by_round():
             slot = (keys.job, keys.kind, round)
             table = self.table(slot)
@@ -211,7 +193,6 @@ class State:
 
     def register(self, keys: KeySet, sizes: IntArray) -> None:
         """Note that objects exist. Known ones get their new size (metadata grows as a round goes on)."""
-        self.changed()
         if not isinstance(keys.rounds, int):
             raise TypeError("objects are ingested round by round")
         slot = (keys.job, keys.kind, keys.rounds)

@@ -66,10 +66,6 @@ class View:
 
     def size(self, keys: KeySet) -> IntArray:
         """Bytes of each object; 0 where it does not exist."""
-        if len(keys) == 1:
-            for _, table, _, rows in self._state.resolve(keys):
-                if table is not None and rows[0] >= 0:
-                    return table.sizes[rows]
         parts = [
             np.where(rows >= 0, table.sizes[rows], 0) if table is not None else np.zeros(len(rows), dtype=np.int64)
             for _, table, _, rows in self._state.resolve(keys)
