@@ -129,7 +129,7 @@ ALLOWED = {
     # An object says how it is shown: the two may use display, which itself imports none of the layers.
     "flstore.simulator": (
         *("flstore.types", "flstore.errors", "flstore.policies", "flstore.engine", "flstore.display"),
-        "flstore.simulator",
+        *("flstore.cost", "flstore.simulator"),
     ),
     "flstore.cost": ("flstore.errors", "flstore.display", "flstore.cost"),
     "flstore.display": ("flstore.display",),

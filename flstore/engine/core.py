@@ -70,10 +70,18 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     PolicyError
         The policy raised, or returned something that is neither a want nor an unwant.
     """
+    actions, counts = settle(state, policy, event)
+    if isinstance(event, Requested):
+        actions.append(reroute(state, event, counts))
+    return actions
+
+
+def settle(state: State, policy: Policy, event: Event) -> tuple[list[Action], Counts]:
+    """:func:`step` without choosing where a request runs, which changes nothing: for whoever only counts."""
+    counts = Counts()
     if isinstance(event, Loaded):
         mark_ready(state, event)
-        return []
-    counts = Counts()
+        return [], counts
     drops: list[Action] = []
     ingested: Slot | None = None
     if isinstance(event, Ingested):
@@ -97,10 +105,10 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         drops = demand(state, event)
     elif isinstance(event, Deleted):
         drops += delete(state, event)
-    actions = drops + _apply(state, _ask(policy, event, state), ingested)
-    if isinstance(event, Requested):
-        actions.append(reroute(state, event, counts))
-    return actions
+    wants = _ask(policy, event, state)
+    if wants or state.may_fit or state.underived:
+        drops += _apply(state, wants, ingested)
+    return drops, counts
 
 
 def reroute(
@@ -253,6 +261,9 @@ def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot
 def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]:
     refused: list[Action] = []
     for slot, table, clients, rows in state.resolve(want.keys):
+        if len(rows) == 1 and table is not None and rows[0] >= 0:
+            _count_one(state, want, slot, table, rows, ingested)
+            continue
         unknown = rows < 0
         if unknown.any() or table is None:
             refused.append(Refused(subset(*slot, clients[unknown]), "there is no such object"))
@@ -260,15 +271,32 @@ def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]
             if table is None or not len(rows):
                 continue
         new = state.ledger.add(want.owner, slot, rows)
-        first = new[table.wants[new] == 0]
+        unwanted = table.wants[new] == 0
+        first = new if unwanted.all() else new[unwanted]
         table.priority[first] = want.priority
         table.by_client[first] = want.group is Group.CLIENT
-        table.priority[new] = np.maximum(table.priority[new], want.priority)
+        if first is not new:
+            table.priority[new] = np.maximum(table.priority[new], want.priority)
         table.wants[new] += 1
         homeless = new[table.function[new] == NOWHERE]
         if len(homeless):
             await_room(state, slot, homeless, ingested=slot == ingested)
     return refused
+
+
+def _count_one(state: State, want: Want, slot: Slot, table: RoundTable, rows: IntArray, ingested: Slot | None) -> None:
+    """The same for one object, without arrays."""
+    if not len(state.ledger.add(want.owner, slot, rows)):
+        return
+    row = int(rows[0])
+    first = not table.wants[row]
+    if first:
+        table.by_client[row] = want.group is Group.CLIENT
+    if first or table.priority[row] < want.priority:
+        table.priority[row] = want.priority
+    table.wants[row] += 1
+    if table.function[row] == NOWHERE:
+        await_room(state, slot, rows, ingested=slot == ingested)
 
 
 def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:

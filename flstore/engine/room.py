@@ -17,6 +17,8 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
     for slot, rows in touched:
         table = state.table(slot)
         assert table is not None
+        if len(rows) == 1 and (table.wants[rows[0]] or table.function[rows[0]] == NOWHERE) and slot not in state.derived:
+            continue
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
         for f, part in holders(table, gone):
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
@@ -33,6 +35,10 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     assert table is not None
     state.sequence += 1
     state.may_fit = True
+    if len(rows) == 1:
+        group = Group.CLIENT if table.by_client[rows[0]] else Group.ROUND
+        state.waiting.append(Waiting(int(table.priority[rows[0]]), state.sequence, group, slot, rows, ingested=ingested))
+        return
     kinds = table.priority[rows] * 2 + table.by_client[rows]
     for kind in distinct(kinds)[::-1]:
         group = Group.CLIENT if kind % 2 else Group.ROUND
@@ -45,18 +51,21 @@ def fill(state: State) -> list[Action]:
     actions: list[Action] = []
     left: list[Waiting] = []
     state.may_fit = False
-    for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
+    only = next(iter(state.functions)) if len(state.functions) == 1 else NOWHERE
+    waiting = state.waiting if len(state.waiting) == 1 else sorted(state.waiting, key=lambda w: (-w.priority, w.order))
+    for item in waiting:
         table = state.table(item.slot)
         assert table is not None
         rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
         if not len(rows):
             continue
         homeless = rows
-        if item.slot[1] is not Kind.METADATA and len(state.functions) > 1:
+        if only == NOWHERE and item.slot[1] is not Kind.METADATA:
             in_parts, homeless = place_parts(state, item, table, rows)
             actions += in_parts
         while len(homeless) and table.parts == 1:
-            placed = place(state, table.sizes[homeless], home(state, item.slot, item.group, int(rows[0])))
+            near = only if only != NOWHERE else home(state, item.slot, item.group, int(rows[0]))
+            placed = place(state, table.sizes[homeless], near)
             for f in distinct(placed[placed != NOWHERE]):
                 actions.append(load(state, table, item, homeless[placed == f], f))
             homeless = homeless[placed == NOWHERE]

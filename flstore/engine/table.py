@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,12 @@ from flstore.types import Cut, IntArray
 NOWHERE = -1
 """The function column of an object that no function holds."""
 
+SMALL = 64
+"""Up to so many rows a round is looked up through a dict, which is faster and takes little; then through sorted ids."""
+
+_UNKNOWN: IntArray = np.full(1, -1, dtype=np.int64)
+_UNKNOWN.setflags(write=False)
+
 
 def distinct(values: IntArray) -> list[int]:
     """The different values, ascending; nearly always there is one, which needs no sorting."""
@@ -20,6 +28,14 @@ def distinct(values: IntArray) -> list[int]:
         return [int(values[0])]
     found: list[int] = np.unique(values).tolist()
     return found
+
+
+@lru_cache(maxsize=64)
+def every(count: int) -> IntArray:
+    """All rows of a table with so many; the same array for all of them, not to be changed."""
+    rows = np.arange(count)
+    rows.setflags(write=False)
+    return rows
 
 
 def parts_bytes(sizes: IntArray, count: int) -> int:
@@ -81,7 +97,7 @@ class RoundTable:
     """
 
     __slots__ = (
-        "_order", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts", "priority",
+        "_order", "_row_of", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts", "priority",
         "ready", "since", "sizes", "wants",
     )  # fmt: skip
 
@@ -99,7 +115,8 @@ class RoundTable:
         self.parts = 1
         self.cut = Cut.RANGES
         self._order: IntArray | None = None
-        self._sorted: IntArray = self.clients
+        self._sorted: Any = None
+        self._row_of: dict[int, int] | None = None
 
     def layers(self) -> Iterator[Layer | RoundTable]:
         """The primary's columns, then those of the copies."""
@@ -128,23 +145,43 @@ class RoundTable:
         """Row of each client, -1 where the round has none."""
         n = len(self.clients)
         if clients is self.clients:  # the whole round, as View.participants hands it out
-            return np.arange(n)
+            return every(n)
         if n == 0:
             return np.full(len(clients), -1, dtype=np.int64)
-        if self._order is None:
-            self._order = np.argsort(self.clients, kind="stable")
-            self._sorted = self.clients[self._order]
         if len(clients) == 1:  # what a request for one object asks for
-            at = int(self._sorted.searchsorted(clients[0]))
-            known = at < n and self._sorted[at] == clients[0]
-            return self._order[at : at + 1] if known else np.full(1, -1, dtype=np.int64)
+            row = self.row(int(clients[0]))
+            return every(n)[row : row + 1] if row >= 0 else _UNKNOWN
+        order = self._look_up()
         place = np.minimum(self._sorted.searchsorted(clients), n - 1)
-        return np.where(self._sorted[place] == clients, self._order[place], -1)
+        return np.where(self._sorted[place] == clients, place if order is None else order[place], -1)
+
+    def row(self, client: int) -> int:
+        """Row of one client, -1 when the round has none."""
+        n = len(self.clients)
+        if n > SMALL:
+            order = self._look_up()
+            at = int(self._sorted.searchsorted(client))
+            if at == n or self._sorted[at] != client:
+                return -1
+            return at if order is None else int(order[at])
+        if self._row_of is None:
+            self._row_of = {c: row for row, c in enumerate(self.clients.tolist())}
+        return self._row_of.get(client, -1)
+
+    def _look_up(self) -> IntArray | None:
+        """Sort the client column; the order that does it, None when it is sorted as it is."""
+        if self._sorted is None:
+            self._order, self._sorted = None, self.clients
+            if (self.clients[1:] <= self.clients[:-1]).any():
+                self._order = np.argsort(self.clients, kind="stable")
+                self._sorted = self.clients[self._order]
+        return self._order
 
     def add(self, clients: IntArray, sizes: IntArray, since: int = 0) -> None:
         """Append new rows, held nowhere. The caller has made sure that they are new."""
         n = len(clients)
-        self.clients = np.concatenate([self.clients, clients])
+        # An array is never changed in place, so that the first of a round can be the one of the event.
+        self.clients = np.concatenate([self.clients, clients]) if len(self.clients) else clients
         self.sizes = np.concatenate([self.sizes, sizes])
         self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
         self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int64)])
@@ -155,7 +192,7 @@ class RoundTable:
         self.since = np.concatenate([self.since, np.full(n, since, dtype=np.int64)])
         for layer in self.copies:
             layer.extend(n)
-        self._order = None
+        self._sorted = self._row_of = None
 
     def remove(self, rows: IntArray) -> IntArray:
         """Take rows out; the new number of each old row, -1 for those that went. Arrays handed out stay as they are."""
@@ -165,6 +202,6 @@ class RoundTable:
             setattr(self, name, getattr(self, name)[stays])
         for layer in self.copies:
             layer.keep(stays)
-        self._order = None
+        self._sorted = self._row_of = None
         moved: IntArray = np.where(stays, np.cumsum(stays) - 1, -1)
         return moved

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 
+HIT, LATE, MISS = 0, 1, 2
+"""What became of an access, as numbers: the categories of the column ``outcome`` in their order."""
+
+
 @dataclass(frozen=True, repr=False)
 class Outcome:
     """Counts of a replay, and the trace with what became of each access.
@@ -23,6 +27,14 @@ class Outcome:
         Objects that were loaded from the persistent store into memory.
     resident_peak_bytes : int
         Most logical bytes held at the end of any event.
+    bytes_from_store : int
+        Bytes that were loaded from the persistent store, or fetched from it for one request.
+    resident : DataFrame
+        ``resident_bytes`` after each request that changed them.
+    requests : DataFrame or None
+        Of a replay with a link one row a request: ``job`` (a number), ``workload``, ``arrival_s``, ``hits``, ``late_hits``,
+        ``misses``, ``bytes_moved`` and ``operations`` (fetched for it), ``wait_s`` (for what was on its way),
+        ``fetch_s``, ``compute_s`` and ``latency_s``, all modelled.
     """
 
     policy: str
@@ -32,6 +44,9 @@ class Outcome:
     frame: pd.DataFrame = field(repr=False)
     loads: int = 0
     resident_peak_bytes: int = 0
+    bytes_from_store: int = 0
+    resident: pd.DataFrame | None = field(default=None, repr=False)
+    requests: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def total(self) -> int:

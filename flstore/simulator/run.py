@@ -1,0 +1,265 @@
+"""One replay under way: feeds the events of a trace to the engine, and notes what became of each access."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from flstore.engine import State, settle
+from flstore.engine.table import NOWHERE, distinct
+from flstore.policies import P2, P4, Tailored
+from flstore.policies.base import Policy
+from flstore.simulator.clock import Clock
+from flstore.simulator.compiled import Round, Trace
+from flstore.simulator.outcome import HIT, MISS
+from flstore.types import Action, FunctionJoined, KeySet, Load, PolicyClass, Requested, Source
+
+LONG = 100_000
+"""Requests or rounds above which a progress bar is shown."""
+
+_ALL = frozenset(PolicyClass)
+SAME_ROUND: dict[type[Policy], frozenset[PolicyClass]] = {
+    P2: _ALL,
+    P4: _ALL,
+    Tailored: frozenset({PolicyClass.P2, PolicyClass.P4}),
+}
+"""Of which classes of requests a policy regards nothing but job, workload and round: asked again for the same round with
+nothing in between, it says nothing more. Such requests are looked up together."""
+
+
+class Run:
+    """The state of a replay; see :func:`flstore.simulator.replay`."""
+
+    def __init__(
+        self, trace: Trace, policy: Policy, capacity_bytes: int, clock: Clock | None, arrivals: NDArray[np.float64] | None
+    ) -> None:
+        self._trace, self._policy, self._clock, self._arrivals = trace, policy, clock, arrivals
+        self._state = State(instant=clock is None)
+        settle(self._state, policy, FunctionJoined(0, capacity_bytes))
+        self._function = self._state.functions[0]
+        self._pending = dict(trace.rounds)
+        self._first: dict[int, list[int]] = {}  # by job the rounds that nobody asks for and that are to come
+        self.service_s: dict[str, float] = {}
+        self.outcome = np.full(len(trace.client), MISS, dtype=np.int8)
+        self.loads = self.bytes_from_store = self.resident_peak_bytes = 0
+        self._resident: list[tuple[int, int]] = []
+        self._used = -1
+        self._took: list[tuple[Any, ...]] = []
+
+    def all(self, ingest: str, progress: bool | None) -> None:
+        """Every event of the trace, in order."""
+        trace = self._trace
+        if ingest == "posthoc":
+            for one in list(self._pending.values()):
+                self._ingest(one)
+        elif ingest == "online":
+            self._note_silent()
+        by_time = sorted(self._pending.values(), key=lambda r: r.arrival_s)[::-1] if ingest == "timed" else []
+        bar = _bar(len(trace), len(trace.rounds), progress)
+        number, count = 0, len(trace)
+        while number < count:
+            while by_time and self._arrivals is not None and by_time[-1].arrival_s <= self._arrivals[number]:
+                self._ingest(by_time.pop())
+            if ingest == "online":
+                self._ingest_for(number)
+            done = self._request(number)
+            number += done
+            if bar is not None:
+                bar.update(done)
+        for one in by_time[::-1]:
+            self._ingest(one)
+        if bar is not None:
+            bar.close()
+
+    def resident(self) -> pd.DataFrame:
+        """Bytes held after each request: one row a change."""
+        return pd.DataFrame(self._resident, columns=["request", "resident_bytes"]).set_index("request")
+
+    def requests(self) -> pd.DataFrame | None:
+        """What each request took, with a link."""
+        if self._clock is None:
+            return None
+        columns = ["job", "workload", "arrival_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "wait_s",
+                   "fetch_s", "compute_s", "latency_s"]  # fmt: skip
+        frame = pd.DataFrame(self._took, columns=columns)
+        return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="request"))
+
+    # --- rounds come in -----------------------------------------------------------------------------------------------
+
+    def _note_silent(self) -> None:
+        asked = set(self._asked())
+        for job, round in self._trace.rounds:
+            if (job, round) not in asked:
+                self._first.setdefault(job, []).append(round)
+        for rounds in self._first.values():
+            rounds.reverse()
+
+    def _asked(self) -> list[tuple[int, int]]:
+        job, round = self._trace.job, self._trace.round
+        if not len(round):
+            return []
+        change = np.ones(len(round), dtype=np.bool_)
+        change[1:] = (round[1:] != round[:-1]) | (job[1:] != job[:-1])
+        return list(zip(job[change].tolist(), round[change].tolist(), strict=True))
+
+    def _ingest_for(self, number: int) -> None:
+        """What a request finds there: its rounds, and the rounds before them that nobody asks for."""
+        trace = self._trace
+        if not self._pending:
+            return
+        rows = trace.rows(number)
+        job, rounds = int(trace.job[rows][0]), trace.round[rows]
+        asked = distinct(rounds)
+        latest = asked[-1]
+        silent = self._first.get(job)
+        while silent and silent[-1] < latest:
+            self._ingest(self._pending[job, silent.pop()])
+        for round in asked:
+            one = self._pending.get((job, round))
+            if one is not None:
+                self._ingest(one)
+
+    def _ingest(self, one: Round) -> None:
+        del self._pending[one.job, one.round]
+        for event in self._trace.ingests(one):
+            actions, _ = settle(self._state, self._policy, event)
+            self._note(actions)
+            if self._clock is not None:
+                self._clock.now_s = max(self._clock.now_s, one.arrival_s)
+                self._clock.start(actions, [], 0.0)
+                self._deliver(self._clock.now_s)
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    def _request(self, number: int) -> int:
+        """One request, and those after it that ask for the same round where that changes nothing; how many these are."""
+        rows, event = self._trace.rows(number), self._trace.request(number)
+        if self._clock is not None:
+            self._timed(number, event, rows)
+            return 1
+        alone = event.client is not None
+        missing = [] if alone else self._look_up(event, rows)[0]
+        actions, counts = settle(self._state, self._policy, event)
+        if alone:
+            self.outcome[rows] = HIT if counts.hits else MISS
+            missing = list(event.keys) if counts.misses else missing
+        self._note(actions, event, missing)
+        return 1 + self._same_round(number, event)
+
+    def _same_round(self, number: int, event: Requested) -> int:
+        """Look up the requests after this one that this policy would not heed; how many there are."""
+        if event.policy_class not in SAME_ROUND.get(type(self._policy), ()) or event.client is None:
+            return 0
+        trace, first = self._trace, number + 1
+        if trace.order is not None or len(trace) != len(trace.client) or event.round is None:
+            return 0
+        end = first
+        step = 16
+        while end < len(trace):  # in steps that grow: a round may have ten participants or ten thousand
+            ahead = slice(end, end + step)
+            other = trace.round[ahead] != event.round
+            other |= (trace.workload[ahead] != trace.workload[number]) | (trace.job[ahead] != event.job)
+            if other.any():
+                end += int(other.argmax())
+                break
+            end, step = min(len(trace), end + step), step * 4
+        if end > first:
+            clients = trace.client[first:end]
+            held, ready = self._held(event.keys[0], clients)
+            self.outcome[first:end] = _codes(held, ready)
+            if not held.all():
+                keys = event.keys[0]
+                self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, clients[~held]))
+        return end - first
+
+    def _timed(self, number: int, event: Requested, rows: Any) -> None:
+        """A request at its time: what is late is waited for, what is missing is fetched."""
+        clock = self._clock
+        assert clock is not None and self._arrivals is not None
+        self._deliver(max(clock.now_s, float(self._arrivals[number])))
+        missing, late = self._look_up(event, rows)
+        objects, size_bytes = sum(map(len, missing)), sum(map(self._bytes, missing))
+        fetch_s, wait_s = clock.takes_s(objects, size_bytes), clock.wait_s(late)
+        actions, counts = settle(self._state, self._policy, event)
+        clock.start(actions, missing, fetch_s)
+        self._note(actions, event, missing)
+        compute_s = self.service_s[event.workload]
+        self._took.append(
+            (event.job, event.workload, clock.now_s, counts.hits, counts.late_hits, counts.misses, size_bytes, objects,
+             wait_s, fetch_s, compute_s, max(wait_s, fetch_s) + compute_s)
+        )  # fmt: skip
+
+    def _deliver(self, now_s: float) -> None:
+        assert self._clock is not None
+        for loaded in self._clock.advance(now_s):
+            settle(self._state, self._policy, loaded)
+
+    # --- notes --------------------------------------------------------------------------------------------------------
+
+    def _look_up(self, event: Requested, rows: Any) -> tuple[list[KeySet], list[KeySet]]:
+        """Note how each row stands before the event; what is missing, and what is on its way."""
+        missing: list[KeySet] = []
+        late: list[KeySet] = []
+        outcome = self.outcome[rows]
+        for keys in event.keys:
+            assert isinstance(keys.clients, np.ndarray)
+            held, ready = self._held(keys, keys.clients)
+            for mask, into in ((~held, missing), (held & ~ready, late)):
+                if mask.any():
+                    into.append(KeySet(keys.job, keys.kind, keys.rounds, keys.clients[mask]))
+            if len(event.keys) == 1 and len(keys) == len(outcome):
+                outcome = _codes(held, ready)
+            else:  # over several rounds, or with rows that name the same object
+                mine = self._trace.round[rows] == keys.rounds
+                outcome[mine] = _codes(*self._held(keys, self._trace.client[rows][mine]))
+        self.outcome[rows] = outcome
+        return missing, late
+
+    def _held(self, keys: KeySet, clients: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of these clients of the round of `keys` are held now; which of them are loaded."""
+        assert isinstance(keys.rounds, int)
+        table = self._state.table((keys.job, keys.kind, keys.rounds))
+        assert table is not None
+        rows = table.rows(clients)
+        held: NDArray[np.bool_] = table.function[rows] != NOWHERE
+        return held, held if self._clock is None else held & table.ready[rows]
+
+    def _note(self, actions: list[Action], event: Requested | None = None, missing: Iterable[KeySet] = ()) -> None:
+        for action in actions:
+            if isinstance(action, Load) and action.source is Source.STORE:
+                self.loads += len(action.keys)
+                self.bytes_from_store += action.size_bytes
+        for keys in missing:  # what the policy does not hold from now on was fetched for this request alone
+            assert isinstance(keys.clients, np.ndarray)
+            if event is not None and not actions:
+                self.bytes_from_store += self._bytes(keys)
+            else:
+                alone = keys.clients[~self._held(keys, keys.clients)[0]]
+                self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, alone))
+        used = self._function.used_bytes
+        if used > self.resident_peak_bytes:
+            self.resident_peak_bytes = used
+        if event is not None and used != self._used:
+            self._resident.append((event.request, used))
+            self._used = used
+
+    def _bytes(self, keys: KeySet) -> int:
+        return sum(int(t.sizes[rows].sum()) for _, t, _, rows in self._state.resolve(keys) if t is not None)
+
+
+def _bar(requests: int, rounds: int, progress: bool | None) -> Any:
+    """A progress bar, for long replays or when it is asked for."""
+    if progress is False or (progress is None and max(requests, rounds) <= LONG):
+        return None
+    from tqdm.auto import tqdm
+
+    return tqdm(total=requests, desc="replay", unit="request", mininterval=0.5)
+
+
+def _codes(held: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """0 for a hit, 1 for a late hit, 2 for a miss."""
+    return np.int8(MISS) - held.view(np.int8) - ready.view(np.int8)
