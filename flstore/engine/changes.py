@@ -6,6 +6,7 @@ import numpy as np
 
 from flstore.engine.copies import drop_copies, give_up, held_by, put_copy, release, subset, vacate
 from flstore.engine.room import await_room, load
+from flstore.engine.single import find
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, distinct
 from flstore.types import (
@@ -76,6 +77,9 @@ def forget(state: State, event: LoadFailed) -> list[Action]:
 def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
     """Requested, wanted, but not held (a load failed, or there was no room): try again. So with copies."""
     for keys in key_sets:
+        found = find(state, keys)
+        if found is not None and not state.bereft and not found[1].wants[found[2]]:
+            continue
         for slot, table, _, rows in state.resolve(keys):
             if table is None:
                 continue
@@ -160,14 +164,6 @@ def classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
         for _, table, _, rows in state.resolve(keys):
             if table is None:
                 misses += len(rows)
-                continue
-            if len(rows) == 1:
-                row = int(rows[0])
-                held_here = row >= 0 and table.function[row] != NOWHERE
-                ready_here = held_here and (table.any_ready(rows)[0] if table.copies else table.ready[row])
-                hits += bool(ready_here)
-                late += bool(held_here and not ready_here)
-                misses += not held_here
                 continue
             held = (rows >= 0) & (table.function[rows] != NOWHERE)
             ready = held & table.any_ready(rows)

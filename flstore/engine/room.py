@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flstore.engine.copies import holders, release, replicate, shed, subset
 from flstore.engine.placement import home, place
+from flstore.engine.single import drop_one, fill_one
 from flstore.engine.state import State, Waiting
 from flstore.engine.stripes import place_parts
 from flstore.engine.table import NOWHERE, RoundTable, distinct
@@ -17,7 +18,10 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
     for slot, rows in touched:
         table = state.table(slot)
         assert table is not None
-        if len(rows) == 1 and (table.wants[rows[0]] or table.function[rows[0]] == NOWHERE) and slot not in state.derived:
+        if len(rows) == 1 and not table.copies and slot not in state.derived:
+            dropped = drop_one(state, slot, table, int(rows[0]))
+            if dropped is not None:
+                actions.append(dropped)
             continue
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
         for f, part in holders(table, gone):
@@ -37,7 +41,9 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     state.may_fit = True
     if len(rows) == 1:
         group = Group.CLIENT if table.by_client[rows[0]] else Group.ROUND
-        state.waiting.append(Waiting(int(table.priority[rows[0]]), state.sequence, group, slot, rows, ingested=ingested))
+        state.waiting.append(
+            Waiting(int(table.priority[rows[0]]), state.sequence, group, slot, rows, ingested=ingested)
+        )
         return
     kinds = table.priority[rows] * 2 + table.by_client[rows]
     for kind in distinct(kinds)[::-1]:
@@ -51,6 +57,10 @@ def fill(state: State) -> list[Action]:
     actions: list[Action] = []
     left: list[Waiting] = []
     state.may_fit = False
+    if len(state.waiting) == 1 and len(state.waiting[0].rows) == 1 and len(state.functions) == 1:
+        loaded = fill_one(state, state.waiting[0])
+        if loaded is not None:
+            return loaded
     only = next(iter(state.functions)) if len(state.functions) == 1 else NOWHERE
     waiting = state.waiting if len(state.waiting) == 1 else sorted(state.waiting, key=lambda w: (-w.priority, w.order))
     for item in waiting:

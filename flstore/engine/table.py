@@ -97,8 +97,8 @@ class RoundTable:
     """
 
     __slots__ = (
-        "_order", "_row_of", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts", "priority",
-        "ready", "since", "sizes", "wants",
+        "_order", "_row_of", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts",
+        "priority", "ready", "since", "sizes", "wants",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -149,11 +149,15 @@ class RoundTable:
         if n == 0:
             return np.full(len(clients), -1, dtype=np.int64)
         if len(clients) == 1:  # what a request for one object asks for
-            row = self.row(int(clients[0]))
-            return every(n)[row : row + 1] if row >= 0 else _UNKNOWN
+            row = self.row(clients.item())
+            return self.every(row) if row >= 0 else _UNKNOWN
         order = self._look_up()
         place = np.minimum(self._sorted.searchsorted(clients), n - 1)
         return np.where(self._sorted[place] == clients, place if order is None else order[place], -1)
+
+    def every(self, row: int) -> IntArray:
+        """One row as an array."""
+        return every(len(self.clients))[row : row + 1]
 
     def row(self, client: int) -> int:
         """Row of one client, -1 when the round has none."""

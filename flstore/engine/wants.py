@@ -59,7 +59,9 @@ class WantLedger:
         if known is None:
             return _NONE
         gone = _among(known, rows)
-        if gone.all():
+        if len(gone) == 1 or gone.all():
+            if not gone[0]:
+                return _NONE
             del slots[slot]
             if not slots:
                 del self._rows[owner]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from flstore.errors import InvalidParameterError
 
 NEEDED = ("round", "client")
-OPTIONAL = ("job", "workload", "request", "size_bytes", "arrival_s")
+OPTIONAL = ("job", "workload", "request", "size_bytes", "arrival_s", "after")
 
 
 def check(frame: pd.DataFrame, what: str) -> None:
@@ -33,6 +34,8 @@ def check(frame: pd.DataFrame, what: str) -> None:
             )
     if len(frame):
         _integers(frame, "round", what, least=0, must="hold integers from 0 on")
+        if "after" in frame:
+            _integers(frame, "after", what, least=0, must="hold integers from 0 on")
         if "size_bytes" in frame:
             _integers(frame, "size_bytes", what, least=1, must="hold positive integers")
         if "arrival_s" in frame:
@@ -49,20 +52,18 @@ def check_participation(frame: pd.DataFrame) -> None:
     """
     keys = [c for c in ("job", "round", "client") if c in frame]
     rounds, clients = frame["round"].to_numpy(), frame["client"].to_numpy()
-    same_job = np.ones(max(0, len(frame) - 1), dtype=np.bool_)
-    if "job" in frame and len(frame):
-        jobs = pd.factorize(frame["job"])[0]
-        same_job = jobs[1:] == jobs[:-1]
-    back = np.flatnonzero(same_job & (rounds[1:] < rounds[:-1]))
-    if len(back):
-        at = int(back[0]) + 1
+    if "job" in frame:
+        back = frame.groupby("job", sort=False, observed=True)["round"].diff().to_numpy() < 0
+    else:
+        back = np.concatenate([[False], rounds[1:] < rounds[:-1]]) if len(frame) else np.zeros(0, dtype=np.bool_)
+    if back.any():
+        at = int(np.flatnonzero(back)[0])
         raise InvalidParameterError(
-            f"row {at} of participation goes back from round {rounds[at - 1]} to round {rounds[at]}; rounds must ascend: "
-            f"sort it with participation.sort_values({[k for k in keys if k != 'client']}, kind='stable')"
+            f"row {at} of participation goes back to round {rounds[at]}; rounds must ascend: sort it with "
+            f"participation.sort_values({[k for k in keys if k != 'client']}, kind='stable')"
         )
-    if clients.dtype.kind in "iu" and bool((same_job & (rounds[1:] == rounds[:-1]) <= (clients[1:] > clients[:-1])).all()):
-        if "job" not in frame or len(np.flatnonzero(~same_job)) < frame["job"].nunique():
-            return  # ascending within each round, which is quick to see
+    if "job" not in frame and clients.dtype.kind in "iu" and _ascending(rounds, clients):
+        return  # quick to see, and as traces are made
     again = np.flatnonzero(frame.duplicated(keys).to_numpy())
     if len(again):
         row = frame.iloc[int(again[0])]
@@ -70,6 +71,10 @@ def check_participation(frame: pd.DataFrame) -> None:
             f"row {int(again[0])} of participation names client {row['client']} in round {row['round']} a second time; "
             f"each takes part once: participation.drop_duplicates({keys})"
         )
+
+
+def _ascending(rounds: NDArray[np.int64], clients: NDArray[np.int64]) -> bool:
+    return bool(((rounds[1:] > rounds[:-1]) | (clients[1:] > clients[:-1])).all())
 
 
 def _filled(frame: pd.DataFrame, column: str, what: str) -> None:
@@ -107,6 +112,6 @@ def _arrivals(frame: pd.DataFrame, what: str) -> None:
     if len(back):
         at = int(back[0]) + 1
         raise InvalidParameterError(
-            f"row {at} of {what} arrives at {seconds[at]} s, before the row above it ({seconds[at - 1]} s): sort it with "
-            "frame.sort_values('arrival_s', kind='stable')"
+            f"row {at} of {what} arrives at {seconds[at]} s, before the row above it ({seconds[at - 1]} s): sort it "
+            "with frame.sort_values('arrival_s', kind='stable')"
         )

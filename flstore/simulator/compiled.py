@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,19 +14,10 @@ from flstore.engine.table import distinct
 from flstore.errors import InvalidParameterError, UnknownNameError
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.simulator.checks import check, check_participation
+from flstore.simulator.rounds import Round, check_known, constant, integers, rounds_of, sizes_of
 from flstore.types import Ingested, IntArray, KeySet, Kind, PolicyClass, Requested
 
 INGESTS = ("online", "posthoc", "timed")
-
-
-class Round(NamedTuple):
-    """Who took part in a round."""
-
-    job: int
-    round: int
-    clients: IntArray
-    sizes: IntArray
-    arrival_s: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,8 @@ class Trace:
         Of each request, and the names.
     arrival_s : ndarray of float64, shape (m,), or None
         When each request comes.
+    after : ndarray of int64, shape (m,), or None
+        The newest round that exists when it comes.
     """
 
     rounds: dict[tuple[int, int], Round]
@@ -58,6 +51,7 @@ class Trace:
     workload: IntArray
     names: list[str]
     arrival_s: NDArray[np.float64] | None
+    after: IntArray | None = None
 
     @classmethod
     def of(cls, requests: pd.DataFrame, participation: pd.DataFrame | None) -> Trace:
@@ -77,17 +71,18 @@ class Trace:
             check_participation(participation)
             frames.insert(0, participation)
         jobs, clients = _jobs(frames), _clients(frames)
-        round = _integers(requests, "round")
+        round = integers(requests, "round")
         order, starts = _grouped(requests)
         workload, names = _workloads(requests, order, starts)
         _same_in_each(jobs[-1], order, starts, "job")
         part = frames[0]
-        rounds = _rounds(part, jobs[0], _integers(part, "round"), clients[0], _sizes(part, requests))
+        rounds = rounds_of(part, jobs[0], integers(part, "round"), clients[0], sizes_of(part, requests))
         if participation is not None:
-            _check_known(requests, rounds, jobs[-1], round, clients[-1])
-        return cls(
-            rounds, jobs[-1], round, clients[-1], starts, order, workload, names, _arrivals(requests, order, starts)
-        )
+            check_known(requests, rounds, jobs[-1], round, clients[-1])
+        first = starts[:-1] if order is None else order[starts[:-1]]
+        arrival = requests["arrival_s"].to_numpy(np.float64)[first] if "arrival_s" in requests else None
+        after = integers(requests, "after")[first] if "after" in requests else None
+        return cls(rounds, jobs[-1], round, clients[-1], starts, order, workload, names, arrival, after)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -109,9 +104,15 @@ class Trace:
 
     def request(self, number: int) -> Requested:
         """One request as an event; keys in the order of rounds, then of rows, each once."""
+        workload = self.names[self.workload.item(number)]
+        policy_class = CLASS_OF[workload]
+        kind = Kind.METADATA if policy_class is PolicyClass.P4 else Kind.UPDATE
+        if self.order is None and len(self) == len(self.client):
+            clients = self.client[number : number + 1]
+            job, round = self.job.item(number), self.round.item(number)
+            key = KeySet(job, kind, round, clients)
+            return Requested(number + 1, job, workload, policy_class, round, clients.item(), (key,))
         rows = self.rows(number)
-        workload = self.names[self.workload[number]]
-        kind, policy_class = kind_of(workload), CLASS_OF[workload]
         rounds, clients = self.round[rows], self.client[rows]
         job = int(self.job[rows][0])
         if len(clients) == 1:
@@ -127,7 +128,9 @@ class Trace:
             elif len(who) > 1 and not (who[1:] > who[:-1]).all():
                 who = pd.unique(who)
             keys.append(KeySet(job, kind, round, who))
-        return Requested(number + 1, job, workload, policy_class, asked[0] if len(asked) == 1 else None, None, tuple(keys))
+        return Requested(
+            number + 1, job, workload, policy_class, asked[0] if len(asked) == 1 else None, None, tuple(keys)
+        )
 
 
 def kind_of(workload: str) -> Kind:
@@ -138,18 +141,9 @@ def kind_of(workload: str) -> Kind:
 # --- columns --------------------------------------------------------------------------------------------------------
 
 
-def _integers(frame: pd.DataFrame, column: str) -> IntArray:
-    return np.asarray(frame[column].to_numpy(), dtype=np.int64)
-
-
-def _constant(value: int, count: int) -> IntArray:
-    """One value so many times, without the memory for it."""
-    return np.broadcast_to(np.int64(value), count)
-
-
 def _jobs(frames: list[pd.DataFrame]) -> list[IntArray]:
     if not any("job" in frame for frame in frames):
-        return [_constant(0, len(frame)) for frame in frames]
+        return [constant(0, len(frame)) for frame in frames]
     return _numbered([frame.get("job", pd.Series("default", index=frame.index)) for frame in frames])
 
 
@@ -163,9 +157,10 @@ def _clients(frames: list[pd.DataFrame]) -> list[IntArray]:
 
 def _numbered(columns: list[pd.Series[Any]]) -> list[IntArray]:
     if len(columns) == 1 and isinstance(columns[0].dtype, pd.CategoricalDtype):
-        return [columns[0].cat.codes.to_numpy(np.int64)]
+        return [np.asarray(columns[0].cat.codes, dtype=np.int64)]
     codes, _ = pd.factorize(pd.concat([c.astype(object) for c in columns], ignore_index=True))
-    return list(np.split(codes.astype(np.int64), np.cumsum([len(c) for c in columns])[:-1]))
+    numbers: IntArray = np.asarray(codes, dtype=np.int64)
+    return list(np.split(numbers, np.cumsum([len(c) for c in columns])[:-1]))
 
 
 def _grouped(requests: pd.DataFrame) -> tuple[IntArray | None, IntArray]:
@@ -188,7 +183,7 @@ def _grouped(requests: pd.DataFrame) -> tuple[IntArray | None, IntArray]:
 def _workloads(requests: pd.DataFrame, order: IntArray | None, starts: IntArray) -> tuple[IntArray, list[str]]:
     count = len(starts) - 1
     if "workload" not in requests:
-        return _constant(0, count), ["clustering"]
+        return constant(0, count), ["clustering"]
     column = requests["workload"]
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes, known = column.cat.codes.to_numpy(), column.cat.categories
@@ -223,75 +218,4 @@ def _same_in_each(
         raise InvalidParameterError(
             f"rows of one request must share job and workload, got {what}s {two} in rows {rows}; give each its own "
             "value of 'request'"
-        )
-
-
-def _arrivals(requests: pd.DataFrame, order: IntArray | None, starts: IntArray) -> NDArray[np.float64] | None:
-    if "arrival_s" not in requests:
-        return None
-    seconds = requests["arrival_s"].to_numpy(np.float64)
-    return seconds[starts[:-1] if order is None else order[starts[:-1]]]
-
-
-# --- participation --------------------------------------------------------------------------------------------------
-
-
-def _sizes(part: pd.DataFrame, requests: pd.DataFrame) -> IntArray:
-    """Sizes of the participation, of the requests where it says none, else 1."""
-    if "size_bytes" in part:
-        return _integers(part, "size_bytes")
-    if "size_bytes" not in requests:
-        return _constant(1, len(part))
-    names = [c for c in ("job", "round", "client") if c in part and c in requests]
-    known = requests.drop_duplicates(names)[[*names, "size_bytes"]]
-    merged = part[names].merge(known, on=names, how="left")["size_bytes"]
-    return merged.fillna(requests["size_bytes"].mean() if len(requests) else 1).to_numpy(np.int64)
-
-
-def _rounds(
-    part: pd.DataFrame, job: IntArray, round: IntArray, client: IntArray, sizes: IntArray
-) -> dict[tuple[int, int], Round]:
-    """The rounds in order, each client once; slices of the columns where these stand in order."""
-    arrival = part["arrival_s"].to_numpy(np.float64) if "arrival_s" in part else None
-    if len(part) == 0:
-        return {}
-    change = np.ones(len(part), dtype=np.bool_)
-    change[1:] = (round[1:] != round[:-1]) | (job[1:] != job[:-1] if job.strides != (0,) else False)
-    orderly = change[1:] | (client[1:] > client[:-1])
-    starts = np.flatnonzero(change)
-    ascending = ((job[starts][1:] > job[starts][:-1]) | (round[starts][1:] > round[starts][:-1])).all()
-    if not (ascending and orderly.all()):
-        frame = pd.DataFrame({"job": job, "round": round, "client": client})
-        kept = np.flatnonzero(~frame.duplicated().to_numpy())
-        kept = kept[np.lexsort((round[kept], job[kept]))]
-        job, round, client, sizes = job[kept], round[kept], client[kept], sizes[kept]
-        arrival = arrival[kept] if arrival is not None else None
-        starts = np.flatnonzero(np.concatenate([[True], (np.diff(round) != 0) | (np.diff(job) != 0)]))
-    ends = [*starts[1:].tolist(), len(round)]
-    found = [
-        Round(j, r, client[a:b], sizes[a:b], float(arrival[a:b].max()) if arrival is not None else 0.0)
-        for j, r, a, b in zip(job[starts].tolist(), round[starts].tolist(), starts.tolist(), ends, strict=True)
-    ]
-    return {(one.job, one.round): one for one in found}
-
-
-def _check_known(
-    requests: pd.DataFrame, rounds: dict[tuple[int, int], Round], job: IntArray, round: IntArray, client: IntArray
-) -> None:
-    """Raise when an access names an object outside the participation."""
-    span = int(max([client.max(initial=0), *(r.clients.max(initial=0) for r in rounds.values())])) + 1
-    number = {key: i for i, key in enumerate(rounds)}
-    change = np.ones(len(round), dtype=np.bool_)
-    change[1:] = (round[1:] != round[:-1]) | (job[1:] != job[:-1])
-    first = np.flatnonzero(change)
-    of_run = np.array([number.get(key, -1) for key in zip(job[first].tolist(), round[first].tolist(), strict=True)])
-    asked = np.repeat(of_run, np.diff([*first, len(round)])) * span + client if len(first) else client
-    there = [i * span + r.clients for i, r in enumerate(rounds.values())]
-    absent = np.flatnonzero(~np.isin(asked, np.concatenate(there) if there else client[:0]))
-    if len(absent):
-        at = int(absent[0])
-        row = requests.iloc[at]
-        raise InvalidParameterError(
-            f"row {at} asks for client {row['client']} in round {row['round']}, who does not take part in it: leave such "
-            "rows out, or give a participation that has them"
         )

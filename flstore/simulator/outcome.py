@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from flstore.cost import Link, Prices, Scale, load_prices, price
+from flstore.errors import InvalidParameterError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 HIT, LATE, MISS = 0, 1, 2
-"""What became of an access, as numbers: the categories of the column ``outcome`` in their order."""
+"""What became of an access, as numbers."""
+OUTCOMES = pd.Index(["hit", "late", "miss"])
+"""The same in words: the categories of the column ``outcome``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,9 +42,11 @@ class Outcome:
     resident : DataFrame
         ``resident_bytes`` after each request that changed them.
     requests : DataFrame or None
-        Of a replay with a link one row a request: ``job`` (a number), ``workload``, ``arrival_s``, ``hits``, ``late_hits``,
-        ``misses``, ``bytes_moved`` and ``operations`` (fetched for it), ``wait_s`` (for what was on its way),
-        ``fetch_s``, ``compute_s`` and ``latency_s``, all modelled.
+        Of a replay with a link one row a request: ``job`` (a number), ``workload``, ``arrival_s``, ``hits``,
+        ``late_hits``, ``misses``, ``bytes_moved`` and ``operations`` (fetched for it), ``wait_s`` (for what was on its
+        way), ``fetch_s``, ``compute_s`` and ``latency_s``, all modelled.
+    link : Link or None
+        What the loads crossed.
     """
 
     policy: str
@@ -47,6 +59,7 @@ class Outcome:
     bytes_from_store: int = 0
     resident: pd.DataFrame | None = field(default=None, repr=False)
     requests: pd.DataFrame | None = field(default=None, repr=False)
+    link: Link | None = None
 
     @property
     def total(self) -> int:
@@ -63,6 +76,77 @@ class Outcome:
         outcome = pd.Categorical(self.frame["outcome"], categories=["hit", "late", "miss"])
         counts = pd.crosstab(self.frame[column], outcome, dropna=False)
         return counts.assign(hit_ratio=counts["hit"] / counts.sum(axis=1))
+
+    def latency(self, quantiles: Sequence[float] = (0.0, 0.5, 0.9, 0.99, 1.0)) -> pd.Series:
+        """Modelled seconds of a request at these quantiles.
+
+        Raises
+        ------
+        InvalidParameterError
+            The replay had no link, so no time.
+        """
+        return self._timed()["latency_s"].quantile(list(quantiles))
+
+    def cost(self, prices: Prices | None = None, scale: Scale | None = None) -> pd.DataFrame:
+        """What each request costs, modelled: :func:`flstore.cost.price`, and its share of the prefetches' fees.
+
+        A function is billed while it waits for data that is on its way, too.
+
+        Returns
+        -------
+        DataFrame
+            The columns of :func:`flstore.cost.price`, and ``modelled_prefetch_usd``, which ``modelled_cost_usd``
+            contains.
+
+        Raises
+        ------
+        InvalidParameterError
+            The replay had no link.
+        """
+        sheet, requests = prices or load_prices(), self._timed()
+        assert self.link is not None
+        billed = requests.assign(compute_s=requests["latency_s"] - requests["fetch_s"])
+        priced = price(billed, system="FLStore", link=self.link, prices=sheet, scale=scale)
+        fees = self.loads * sheet.usd(self.link.get) / max(1, len(requests))
+        return priced.assign(modelled_prefetch_usd=fees, modelled_cost_usd=priced["modelled_cost_usd"] + fees)
+
+    def plot(self, kind: Literal["outcomes", "latency", "resident"] = "outcomes", ax: Axes | None = None) -> Axes:
+        """Draw shares of hits, late hits and misses along the trace, the distribution of latency, or resident bytes.
+
+        Parameters
+        ----------
+        kind : {"outcomes", "latency", "resident"}
+            What to draw; ``latency`` needs a replay with a link.
+        ax : matplotlib Axes, optional
+            Where to; default a new figure.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InvalidParameterError
+            No such kind, or no time.
+        OptionalDependencyError
+            matplotlib is not installed.
+        """
+        from flstore.display.outcome_plot import PLOTS
+
+        if kind not in PLOTS:
+            raise InvalidParameterError(f"kind must be one of {', '.join(PLOTS)}, got {kind!r}")
+        if kind == "latency":
+            self._timed()
+        axes: Axes = PLOTS[kind](self, ax)
+        return axes
+
+    def _timed(self) -> pd.DataFrame:
+        if self.requests is None:
+            raise InvalidParameterError(
+                "this replay had no time: give replay(..., link='s3-same-region', interval_s=60), or requests "
+                "with 'arrival_s'"
+            )
+        return self.requests
 
     def __repr__(self) -> str:
         from flstore.display.outcome import text

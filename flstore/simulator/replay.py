@@ -15,7 +15,7 @@ from flstore.errors import InvalidParameterError
 from flstore.policies.base import Policy
 from flstore.simulator.clock import Clock, link_of, service_of
 from flstore.simulator.compiled import INGESTS, Trace
-from flstore.simulator.outcome import HIT, LATE, MISS, Outcome
+from flstore.simulator.outcome import HIT, LATE, MISS, OUTCOMES, Outcome
 from flstore.simulator.run import Run
 
 _UNLIMITED = 2**62
@@ -99,7 +99,9 @@ def replay(
     >>> outcome = replay(trace.assign(workload="clustering"), "tailored")
     >>> outcome.hits, outcome.misses
     (199, 1)
-    >>> hurried = replay(trace.assign(request=trace["round"]), "p2", ingest="posthoc", link="s3-same-region", interval_s=0.1)
+    >>> hurried = replay(
+    ...     trace.assign(request=trace["round"]), "p2", ingest="posthoc", link="s3-same-region", interval_s=0.1
+    ... )
     >>> hurried.hits, hurried.late_hits, hurried.misses
     (0, 190, 10)
     """
@@ -113,11 +115,11 @@ def replay(
     if clock is not None:
         run.service_s = service_of(service_s, [trace.names[w] for w in np.unique(trace.workload)])
     run.all(ingest, progress)
-    codes, count = run.outcome, np.bincount(run.outcome, minlength=3)
-    frame = requests.assign(outcome=pd.Categorical.from_codes(codes, ["hit", "late", "miss"]))
+    count = np.bincount(run.outcome, minlength=3)
+    frame = requests.assign(outcome=pd.Categorical.from_codes(run.outcome, OUTCOMES))
     return Outcome(
         chosen.name, int(count[HIT]), int(count[LATE]), int(count[MISS]), frame, run.loads, run.resident_peak_bytes,
-        run.bytes_from_store, run.resident(), run.requests(),
+        run.bytes_from_store, run.resident(), run.requests(), None if clock is None else clock.link,
     )  # fmt: skip
 
 

@@ -10,16 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from flstore.engine import State, settle
+from flstore.engine.single import find
 from flstore.engine.table import NOWHERE, distinct
+from flstore.errors import InvalidParameterError
 from flstore.policies import P2, P4, Tailored
 from flstore.policies.base import Policy
 from flstore.simulator.clock import Clock
-from flstore.simulator.compiled import Round, Trace
+from flstore.simulator.compiled import Trace
 from flstore.simulator.outcome import HIT, MISS
+from flstore.simulator.progress import bar_of
+from flstore.simulator.rounds import Round
 from flstore.types import Action, FunctionJoined, KeySet, Load, PolicyClass, Requested, Source
-
-LONG = 100_000
-"""Requests or rounds above which a progress bar is shown."""
 
 _ALL = frozenset(PolicyClass)
 SAME_ROUND: dict[type[Policy], frozenset[PolicyClass]] = {
@@ -27,27 +28,36 @@ SAME_ROUND: dict[type[Policy], frozenset[PolicyClass]] = {
     P4: _ALL,
     Tailored: frozenset({PolicyClass.P2, PolicyClass.P4}),
 }
-"""Of which classes of requests a policy regards nothing but job, workload and round: asked again for the same round with
-nothing in between, it says nothing more. Such requests are looked up together."""
+"""Of which classes of requests a policy regards nothing but job, workload and round: asked again for the same round
+with nothing in between, it says nothing more. Such requests are looked up together."""
 
 
 class Run:
     """The state of a replay; see :func:`flstore.simulator.replay`."""
 
     def __init__(
-        self, trace: Trace, policy: Policy, capacity_bytes: int, clock: Clock | None, arrivals: NDArray[np.float64] | None
+        self,
+        trace: Trace,
+        policy: Policy,
+        capacity_bytes: int,
+        clock: Clock | None,
+        arrivals: NDArray[np.float64] | None,
     ) -> None:
         self._trace, self._policy, self._clock, self._arrivals = trace, policy, clock, arrivals
         self._state = State(instant=clock is None)
         settle(self._state, policy, FunctionJoined(0, capacity_bytes))
         self._function = self._state.functions[0]
         self._pending = dict(trace.rounds)
-        self._first: dict[int, list[int]] = {}  # by job the rounds that nobody asks for and that are to come
+        self._silent: dict[
+            int, list[int]
+        ] = {}  # by job, the last first: rounds that nobody asks for and that are to come
+        self._all: dict[int, list[int]] = {}  # the same of all rounds, where requests say which exist
         self.service_s: dict[str, float] = {}
         self.outcome = np.full(len(trace.client), MISS, dtype=np.int8)
         self.loads = self.bytes_from_store = self.resident_peak_bytes = 0
         self._resident: list[tuple[int, int]] = []
         self._used = -1
+        self._last: tuple[int, int] | None = None
         self._took: list[tuple[Any, ...]] = []
 
     def all(self, ingest: str, progress: bool | None) -> None:
@@ -59,13 +69,15 @@ class Run:
         elif ingest == "online":
             self._note_silent()
         by_time = sorted(self._pending.values(), key=lambda r: r.arrival_s)[::-1] if ingest == "timed" else []
-        bar = _bar(len(trace), len(trace.rounds), progress)
+        bar = bar_of(len(trace), len(trace.rounds), progress)
         number, count = 0, len(trace)
         while number < count:
             while by_time and self._arrivals is not None and by_time[-1].arrival_s <= self._arrivals[number]:
                 self._ingest(by_time.pop())
             if ingest == "online":
                 self._ingest_for(number)
+            elif self._pending:
+                self._check_there(number)
             done = self._request(number)
             number += done
             if bar is not None:
@@ -92,11 +104,11 @@ class Run:
 
     def _note_silent(self) -> None:
         asked = set(self._asked())
-        for job, round in self._trace.rounds:
+        for job, round in list(self._trace.rounds)[::-1]:
+            if self._trace.after is not None:
+                self._all.setdefault(job, []).append(round)
             if (job, round) not in asked:
-                self._first.setdefault(job, []).append(round)
-        for rounds in self._first.values():
-            rounds.reverse()
+                self._silent.setdefault(job, []).append(round)
 
     def _asked(self) -> list[tuple[int, int]]:
         job, round = self._trace.job, self._trace.round
@@ -112,16 +124,39 @@ class Run:
         if not self._pending:
             return
         rows = trace.rows(number)
-        job, rounds = int(trace.job[rows][0]), trace.round[rows]
+        rounds = trace.round[rows]
+        job = int(trace.job[rows][0])
+        if trace.after is not None:
+            everything, newest = self._all[job], int(trace.after[number])
+            while everything and everything[-1] <= newest:
+                one = self._pending.get((job, everything.pop()))
+                if one is not None:
+                    self._ingest(one)
+        if len(rounds) == 1 and self._last == (job, rounds.item()):
+            return
+        self._last = (job, rounds.item()) if len(rounds) == 1 else None
         asked = distinct(rounds)
         latest = asked[-1]
-        silent = self._first.get(job)
+        silent = self._silent.get(job)
         while silent and silent[-1] < latest:
-            self._ingest(self._pending[job, silent.pop()])
+            one = self._pending.get((job, silent.pop()))
+            if one is not None:
+                self._ingest(one)
         for round in asked:
             one = self._pending.get((job, round))
             if one is not None:
                 self._ingest(one)
+
+    def _check_there(self, number: int) -> None:
+        trace = self._trace
+        rows = trace.rows(number)
+        job = int(trace.job[rows][0])
+        for round in distinct(trace.round[rows]):
+            if (job, round) in self._pending and self._arrivals is not None:
+                raise InvalidParameterError(
+                    f"request {number + 1} asks for round {round} at {self._arrivals[number]} s, and the round arrives "
+                    f"at {self._pending[job, round].arrival_s} s: let it ask later, or use ingest='online'"
+                )
 
     def _ingest(self, one: Round) -> None:
         del self._pending[one.job, one.round]
@@ -136,7 +171,7 @@ class Run:
     # --- requests -----------------------------------------------------------------------------------------------------
 
     def _request(self, number: int) -> int:
-        """One request, and those after it that ask for the same round where that changes nothing; how many these are."""
+        """One request, and those after it for the same round where they change nothing; how many these are."""
         rows, event = self._trace.rows(number), self._trace.request(number)
         if self._clock is not None:
             self._timed(number, event, rows)
@@ -162,6 +197,8 @@ class Run:
         while end < len(trace):  # in steps that grow: a round may have ten participants or ten thousand
             ahead = slice(end, end + step)
             other = trace.round[ahead] != event.round
+            if trace.after is not None:
+                other |= trace.after[ahead] != trace.after[number]
             other |= (trace.workload[ahead] != trace.workload[number]) | (trace.job[ahead] != event.job)
             if other.any():
                 end += int(other.argmax())
@@ -179,7 +216,8 @@ class Run:
     def _timed(self, number: int, event: Requested, rows: Any) -> None:
         """A request at its time: what is late is waited for, what is missing is fetched."""
         clock = self._clock
-        assert clock is not None and self._arrivals is not None
+        assert clock is not None
+        assert self._arrivals is not None
         self._deliver(max(clock.now_s, float(self._arrivals[number])))
         missing, late = self._look_up(event, rows)
         objects, size_bytes = sum(map(len, missing)), sum(map(self._bytes, missing))
@@ -234,12 +272,14 @@ class Run:
                 self.loads += len(action.keys)
                 self.bytes_from_store += action.size_bytes
         for keys in missing:  # what the policy does not hold from now on was fetched for this request alone
+            found = find(self._state, keys)
+            if found is not None:
+                if found[1].function[found[2]] == NOWHERE:
+                    self.bytes_from_store += found[1].sizes.item(found[2])
+                continue
             assert isinstance(keys.clients, np.ndarray)
-            if event is not None and not actions:
-                self.bytes_from_store += self._bytes(keys)
-            else:
-                alone = keys.clients[~self._held(keys, keys.clients)[0]]
-                self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, alone))
+            alone = keys.clients[~self._held(keys, keys.clients)[0]]
+            self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, alone))
         used = self._function.used_bytes
         if used > self.resident_peak_bytes:
             self.resident_peak_bytes = used
@@ -249,15 +289,6 @@ class Run:
 
     def _bytes(self, keys: KeySet) -> int:
         return sum(int(t.sizes[rows].sum()) for _, t, _, rows in self._state.resolve(keys) if t is not None)
-
-
-def _bar(requests: int, rounds: int, progress: bool | None) -> Any:
-    """A progress bar, for long replays or when it is asked for."""
-    if progress is False or (progress is None and max(requests, rounds) <= LONG):
-        return None
-    from tqdm.auto import tqdm
-
-    return tqdm(total=requests, desc="replay", unit="request", mininterval=0.5)
 
 
 def _codes(held: NDArray[np.bool_], ready: NDArray[np.bool_]) -> NDArray[np.int8]:
