@@ -58,10 +58,6 @@ PLOTS: dict[str, Callable[[Any, Any], Any]] = {"outcomes": outcomes, "latency": 
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        from flstore.errors import OptionalDependencyError
+    import matplotlib.pyplot as plt
 
-        raise OptionalDependencyError.of("matplotlib", "notebook", "A plot of an outcome") from error
     return plt.subplots(figsize=(7, 3.2), layout="constrained")[1]

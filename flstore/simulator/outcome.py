@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from flstore.cost import Link, Prices, Scale, load_prices, price
-from flstore.errors import InvalidParameterError
+from flstore.errors import InvalidParameterError, OptionalDependencyError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +108,10 @@ class Outcome:
         billed = requests.assign(compute_s=requests["latency_s"] - requests["fetch_s"])
         priced = price(billed, system="FLStore", link=self.link, prices=sheet, scale=scale)
         fees = self.loads * sheet.usd(self.link.get) / max(1, len(requests))
-        return priced.assign(modelled_prefetch_usd=fees, modelled_cost_usd=priced["modelled_cost_usd"] + fees)
+        total = priced["modelled_cost_usd"] + fees
+        return priced.assign(
+            modelled_latency_s=requests["latency_s"], modelled_prefetch_usd=fees, modelled_cost_usd=total
+        )
 
     def plot(self, kind: Literal["outcomes", "latency", "resident"] = "outcomes", ax: Axes | None = None) -> Axes:
         """Draw shares of hits, late hits and misses along the trace, the distribution of latency, or resident bytes.
@@ -137,7 +140,10 @@ class Outcome:
             raise InvalidParameterError(f"kind must be one of {', '.join(PLOTS)}, got {kind!r}")
         if kind == "latency":
             self._timed()
-        axes: Axes = PLOTS[kind](self, ax)
+        try:
+            axes: Axes = PLOTS[kind](self, ax)
+        except ImportError as error:
+            raise OptionalDependencyError.of("matplotlib", "notebook", "A plot of an outcome") from error
         return axes
 
     def _timed(self) -> pd.DataFrame:
