@@ -47,13 +47,13 @@ def parts_bytes(sizes: IntArray, count: int) -> int:
 class Layer:
     """Where a further copy of each row is: the columns of that name in :class:`RoundTable`."""
 
-    function: IntArray
+    function: NDArray[Any]
     generation: IntArray
     ready: NDArray[np.bool_]
 
     def extend(self, n: int) -> None:
         """Append rows that have no such copy."""
-        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
+        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int32)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
 
@@ -73,11 +73,11 @@ class RoundTable:
         Bytes.
     wants : ndarray of int32, shape (n,)
         How many owners want the object. It is held while this is positive and there is room.
-    priority : ndarray of int64, shape (n,)
+    priority : ndarray of int32, shape (n,)
         The highest priority with which it was wanted since it was last unwanted.
     by_client : ndarray of bool, shape (n,)
         Whether the first who wanted it wants it beside the same client's other updates, not beside its round.
-    function : ndarray of int64, shape (n,)
+    function : ndarray of int32, shape (n,)
         The function that holds it (from the decision to load it on), or ``NOWHERE``.
     generation : ndarray of int64, shape (n,)
         The number of the load that put it there.
@@ -105,16 +105,16 @@ class RoundTable:
         self.clients: IntArray = np.empty(0, dtype=np.int64)
         self.sizes: IntArray = np.empty(0, dtype=np.int64)
         self.wants: NDArray[np.int32] = np.empty(0, dtype=np.int32)
-        self.priority: IntArray = np.empty(0, dtype=np.int64)
+        self.priority: NDArray[Any] = np.empty(0, dtype=np.int32)
         self.by_client: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-        self.function: IntArray = np.empty(0, dtype=np.int64)
+        self.function: NDArray[Any] = np.empty(0, dtype=np.int32)
         self.generation: IntArray = np.empty(0, dtype=np.int64)
         self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
         self.since: IntArray = np.empty(0, dtype=np.int64)
         self.copies: list[Layer] = []
         self.parts = 1
         self.cut = Cut.RANGES
-        self._order: IntArray | None = None
+        self._order: NDArray[np.int32] | None = None
         self._sorted: Any = None
         self._row_of: dict[int, int] | None = None
 
@@ -126,7 +126,7 @@ class RoundTable:
     def add_layer(self) -> Layer:
         """A new layer, without a copy of anything."""
         n = len(self.clients)
-        layer = Layer(np.full(n, NOWHERE, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_))
+        layer = Layer(np.full(n, NOWHERE, dtype=np.int32), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_))
         self.copies.append(layer)
         return layer
 
@@ -172,12 +172,12 @@ class RoundTable:
             self._row_of = {c: row for row, c in enumerate(self.clients.tolist())}
         return self._row_of.get(client, -1)
 
-    def _look_up(self) -> IntArray | None:
+    def _look_up(self) -> NDArray[np.int32] | None:
         """Sort the client column; the order that does it, None when it is sorted as it is."""
         if self._sorted is None:
             self._order, self._sorted = None, self.clients
             if (self.clients[1:] <= self.clients[:-1]).any():
-                self._order = np.argsort(self.clients, kind="stable")
+                self._order = np.argsort(self.clients, kind="stable").astype(np.int32)
                 self._sorted = self.clients[self._order]
         return self._order
 
@@ -188,9 +188,9 @@ class RoundTable:
         self.clients = np.concatenate([self.clients, clients]) if len(self.clients) else clients
         self.sizes = np.concatenate([self.sizes, sizes])
         self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
-        self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int64)])
+        self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int32)])
         self.by_client = np.concatenate([self.by_client, np.zeros(n, dtype=np.bool_)])
-        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
+        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int32)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
         self.since = np.concatenate([self.since, np.full(n, since, dtype=np.int64)])

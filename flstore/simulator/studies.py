@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flstore import policies as known
+from flstore.cost._yaml import read
 from flstore.cost.paper import cells
 from flstore.errors import InvalidParameterError, OptionalDependencyError
 from flstore.policies.taxonomy import CLASS_OF
@@ -155,7 +156,7 @@ def figure10(
     model : str
         One of the four of the paper.
     workloads : sequence of str, optional
-        Default all of the paper's ten.
+        Default those of the paper's ten that read updates: inference reads an aggregate, which no trace has.
     policies : sequence of str, optional
         Default tailored, tailored-limited, random, static, LRU, FIFO and LFU, as far as they are registered.
     hours : float
@@ -176,7 +177,7 @@ def figure10(
     numbers = cells("FLStore").query("model == @model").set_index("workload")
     if not len(numbers):
         raise InvalidParameterError(f"there is no model {model!r}; there are: {sorted(set(cells('FLStore')['model']))}")
-    names = list(numbers.index) if workloads is None else list(workloads)
+    names = [n for n in numbers.index if n != "inference"] if workloads is None else list(workloads)
     unknown = [name for name in names if name not in numbers.index]
     if unknown:
         raise InvalidParameterError(f"there are no seconds for {unknown[0]!r}; there are: {', '.join(numbers.index)}")
@@ -277,8 +278,6 @@ def lead_time(
 
 def update_bytes(model: str) -> float:
     """Bytes of an update of one of the paper's models, by ``flstore/cost/paper.yaml``."""
-    from flstore.cost._yaml import read
-
     content, _ = read(None, "paper")
     found: float = content["models"][model]["update_bytes"]
     return found
