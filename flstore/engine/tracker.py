@@ -222,7 +222,7 @@ class Tracker:
 
 
 class _Begun:
-    """Requests that were opened, by their numbers. What is not a round or a status is the number of a name kept once."""
+    """Requests that were opened, by their numbers. All but round and status are numbers of names kept once."""
 
     __slots__ = ("client", "functions", "round", "status", "what")
 

@@ -46,8 +46,8 @@ class Clock:
 
     def advance(self, now_s: float) -> Iterator[Loaded]:
         """Go on to `now_s`; what was loaded until then, in the order in which it arrived."""
-        self.now_s = now_s
-        while self._under_way and self._under_way[0][0] <= now_s:
+        self.now_s = max(self.now_s, now_s)
+        while self._under_way and self._under_way[0][0] <= self.now_s:
             yield heapq.heappop(self._under_way)[2]
 
     def start(self, actions: Iterable[Action], fetched: list[KeySet], fetch_s: float) -> None:

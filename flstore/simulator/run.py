@@ -73,7 +73,10 @@ class Run:
         number, count = 0, len(trace)
         while number < count:
             while by_time and self._arrivals is not None and by_time[-1].arrival_s <= self._arrivals[number]:
+                self._deliver(by_time[-1].arrival_s)
                 self._ingest(by_time.pop())
+            if self._arrivals is not None:
+                self._deliver(float(self._arrivals[number]))
             if ingest == "online":
                 self._ingest_for(number)
             elif self._pending:
@@ -164,7 +167,6 @@ class Run:
             actions, _ = settle(self._state, self._policy, event)
             self._note(actions)
             if self._clock is not None:
-                self._clock.now_s = max(self._clock.now_s, one.arrival_s)
                 self._clock.start(actions, [], 0.0)
                 self._deliver(self._clock.now_s)
 
@@ -174,7 +176,7 @@ class Run:
         """One request, and those after it for the same round where they change nothing; how many these are."""
         rows, event = self._trace.rows(number), self._trace.request(number)
         if self._clock is not None:
-            self._timed(number, event, rows)
+            self._timed(event, rows)
             return 1
         alone = event.client is not None
         missing = [] if alone else self._look_up(event, rows)[0]
@@ -213,12 +215,10 @@ class Run:
                 self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, clients[~held]))
         return end - first
 
-    def _timed(self, number: int, event: Requested, rows: Any) -> None:
+    def _timed(self, event: Requested, rows: Any) -> None:
         """A request at its time: what is late is waited for, what is missing is fetched."""
         clock = self._clock
         assert clock is not None
-        assert self._arrivals is not None
-        self._deliver(max(clock.now_s, float(self._arrivals[number])))
         missing, late = self._look_up(event, rows)
         objects, size_bytes = sum(map(len, missing)), sum(map(self._bytes, missing))
         fetch_s, wait_s = clock.takes_s(objects, size_bytes), clock.wait_s(late)
@@ -232,8 +232,7 @@ class Run:
         )  # fmt: skip
 
     def _deliver(self, now_s: float) -> None:
-        assert self._clock is not None
-        for loaded in self._clock.advance(now_s):
+        for loaded in self._clock.advance(now_s) if self._clock is not None else ():
             settle(self._state, self._policy, loaded)
 
     # --- notes --------------------------------------------------------------------------------------------------------

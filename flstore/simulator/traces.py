@@ -72,7 +72,7 @@ def oort_trace(
     for round in range(1, rounds + 1):
         new = np.flatnonzero(last == 0)
         explored = rng.choice(
-            new, size=min(len(new), max(round == 1, _share(rng, exploration, per_round))), replace=False
+            new, size=min(len(new), max(int(round == 1), _share(rng, exploration, per_round))), replace=False
         )
         weight = utility + np.sqrt(0.1 * np.log(round) / np.maximum(last, 1))
         known = np.where(last > 0, np.log(weight), -np.inf)
