@@ -181,8 +181,8 @@ def read_requests(
     if expanded["client"].isna().any():
         row = expanded[expanded["client"].isna()].iloc[0]
         raise InvalidParameterError(
-            f"the request at {row['arrival_s']} s asks for round {row['round']}, in which nobody takes part; leave it "
-            "out, or give a participation that has the round"
+            f"the request at {row['arrival_s']} s asks for round {int(row['round'])}, in which nobody takes "
+            "part; leave it out, or give a participation that has the round"
         )
     rows = pd.concat([expanded, log.loc[~whole, kept]]) if (~whole).any() else expanded
     rows = rows.sort_values("request", kind="stable", ignore_index=True)

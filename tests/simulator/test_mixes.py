@@ -88,7 +88,7 @@ def test_an_unknown_workload_is_named_with_the_nearest():
 
 @pytest.mark.parametrize(("lag", "hits"), [(0, 40), (9, 40), (10, 0)])
 def test_a_lag_is_counted_in_rounds_that_exist(lag: int, hits: int):
-    """P4 keeps ten rounds: a request nine rounds late finds its own, one later does not, but for those after the end."""
+    """P4 keeps ten rounds: a request nine rounds late finds its own, and one later does not."""
     trace = participation_trace(20, 4, 20, seed=1)
     frame = replay(mixes.online(trace, "hyperparameters", lag=lag), "p4", participation=trace).frame
     early = frame[frame["after"] == frame["round"] + lag].head(40)
