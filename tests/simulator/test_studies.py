@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from flstore import policies
+from flstore.cost.capacity import updates_for_every_hit
 from flstore.errors import InvalidParameterError
 from flstore.policies import LRU
-from flstore.simulator import studies
+from flstore.simulator import mixes, participation_trace, replay, studies
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -62,6 +63,19 @@ def test_the_capacity_at_which_a_fill_begins_to_pay_is_that_of_the_analysis():
     assert (ratio["lru", "write-around"] == 0).all()
     assert len(data) == 9
     assert figure.axes[0].get_xlabel() == "capacity, updates"
+
+
+@pytest.mark.parametrize("lag", [0, 2, 5])
+@pytest.mark.parametrize("policy", studies.registered(["lru", "fifo"]))
+def test_the_capacity_for_every_hit_is_just_enough(policy: str, lag: int):
+    trace = participation_trace(40, 5, 20, seed=0)
+    requests = mixes.online(trace, lag=lag)
+    requests = requests[requests["round"] + lag == requests["after"]]  # those after the end come sooner
+    enough = updates_for_every_hit(policy, lag, per_round=5)
+    assert replay(requests, policy, enough, fill="write-allocate", participation=trace).misses == 0
+    assert replay(requests, policy, enough - 1, fill="write-allocate", participation=trace).misses > 0
+    with pytest.raises(InvalidParameterError, match="got 'lfu'"):
+        updates_for_every_hit("lfu", lag, 5)
 
 
 def test_with_less_lead_than_a_fetch_takes_what_is_prefetched_is_late():
