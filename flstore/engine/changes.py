@@ -36,7 +36,8 @@ def refresh(state: State, event: Ingested) -> list[Action]:
             elif table is not None and table.copies:
                 actions += drop_copies(state, slot, table, rows[rows >= 0])
                 state.short[slot] = None
-    state.register(event.keys, event.sizes)
+    if not state.register(event.keys, event.sizes):
+        return actions
     for slot, table, _, rows in state.resolve(event.keys):
         assert table is not None
         held = rows[table.function[rows] != NOWHERE]

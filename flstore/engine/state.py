@@ -197,8 +197,8 @@ class State:
 
     # --- change (used by core) ------------------------------------------------------------------------------------
 
-    def register(self, keys: KeySet, sizes: IntArray) -> None:
-        """Note that objects exist. Known ones get their new size (metadata grows as a round goes on)."""
+    def register(self, keys: KeySet, sizes: IntArray) -> bool:
+        """Note that objects exist; whether some did before. Those get their new size (metadata may grow)."""
         if not isinstance(keys.rounds, int):
             raise TypeError("objects are ingested round by round")
         slot = (keys.job, keys.kind, keys.rounds)
@@ -215,7 +215,7 @@ class State:
             table.add(clients, sizes, self.generation)
             if slot[1] is Kind.UPDATE:
                 self._extend_chains(slot[0], slot[2], clients)
-            return
+            return False
         if new.any():
             table.add(clients[new], sizes[new], self.generation)
             if slot[1] is Kind.UPDATE:
@@ -228,6 +228,7 @@ class State:
                 self.functions[f].used_bytes += grown
                 self.may_fit |= grown < 0
         table.sizes[known] = sizes[~new]
+        return True
 
     def _extend_chains(self, job: int, round: int, clients: IntArray) -> None:
         chained = self._chained.get(job)

@@ -15,16 +15,24 @@ from flstore.types import Cut, IntArray
 NOWHERE = -1
 """The function column of an object that no function holds."""
 
+FEW = 16
+"""Up to so many values plain Python is faster than arrays."""
+
 SMALL = 64
 """Up to so many rows a round is looked up through a dict, which is faster and takes little; then through sorted ids."""
 
+_NONE: IntArray = np.empty(0, dtype=np.int64)
+_NO_INTS: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+_NO_FLAGS: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
 _UNKNOWN: IntArray = np.full(1, -1, dtype=np.int64)
 _UNKNOWN.setflags(write=False)
 
 
 def distinct(values: IntArray) -> list[int]:
     """The different values, ascending; nearly always there is one, which needs no sorting."""
-    if len(values) and (len(values) == 1 or (values == values[0]).all()):
+    if len(values) <= FEW:
+        return sorted(set(values.tolist()))
+    if (values == values[0]).all():
         return [int(values[0])]
     found: list[int] = np.unique(values).tolist()
     return found
@@ -102,15 +110,15 @@ class RoundTable:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.clients: IntArray = np.empty(0, dtype=np.int64)
-        self.sizes: IntArray = np.empty(0, dtype=np.int64)
-        self.wants: NDArray[np.int32] = np.empty(0, dtype=np.int32)
-        self.priority: NDArray[Any] = np.empty(0, dtype=np.int32)
-        self.by_client: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-        self.function: NDArray[Any] = np.empty(0, dtype=np.int32)
-        self.generation: IntArray = np.empty(0, dtype=np.int64)
-        self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-        self.since: IntArray = np.empty(0, dtype=np.int64)
+        self.clients: IntArray = _NONE
+        self.sizes: IntArray = _NONE
+        self.wants: NDArray[np.int32] = _NO_INTS
+        self.priority: NDArray[Any] = _NO_INTS
+        self.by_client: NDArray[np.bool_] = _NO_FLAGS
+        self.function: NDArray[Any] = _NO_INTS
+        self.generation: IntArray = _NONE
+        self.ready: NDArray[np.bool_] = _NO_FLAGS
+        self.since: IntArray = _NONE
         self.copies: list[Layer] = []
         self.parts = 1
         self.cut = Cut.RANGES
@@ -184,16 +192,22 @@ class RoundTable:
     def add(self, clients: IntArray, sizes: IntArray, since: int = 0) -> None:
         """Append new rows, held nowhere. The caller has made sure that they are new."""
         n = len(clients)
-        # An array is never changed in place, so that the first of a round can be the one of the event.
-        self.clients = np.concatenate([self.clients, clients]) if len(self.clients) else clients
-        self.sizes = np.concatenate([self.sizes, sizes])
-        self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
-        self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int32)])
-        self.by_client = np.concatenate([self.by_client, np.zeros(n, dtype=np.bool_)])
-        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int32)])
-        self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
-        self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
-        self.since = np.concatenate([self.since, np.full(n, since, dtype=np.int64)])
+        more: dict[str, NDArray[Any]] = {
+            "clients": clients,
+            "sizes": sizes,
+            "wants": np.zeros(n, dtype=np.int32),
+            "priority": np.zeros(n, dtype=np.int32),
+            "by_client": np.zeros(n, dtype=np.bool_),
+            "function": np.full(n, NOWHERE, dtype=np.int32),
+            "generation": np.zeros(n, dtype=np.int64),
+            "ready": np.zeros(n, dtype=np.bool_),
+            "since": np.full(n, since, dtype=np.int64),
+        }
+        first = not len(self.clients)
+        for name, column in more.items():
+            # Nobody changes the clients of an event in place; sizes are changed here.
+            joined = column if first else np.concatenate([getattr(self, name), column])
+            setattr(self, name, joined.copy() if first and name == "sizes" else joined)
         for layer in self.copies:
             layer.extend(n)
         self._sorted = self._row_of = None
