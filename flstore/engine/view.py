@@ -69,7 +69,7 @@ class View:
         """Bytes of each object; 0 where it does not exist."""
         found = find(self._state, keys)
         if found is not None:
-            return found[1].sizes[found[2] : found[2] + 1]
+            return found[1].sizes[found[2] : found[2] + 1].copy()
         parts = [
             np.where(rows >= 0, table.sizes[rows], 0) if table is not None else np.zeros(len(rows), dtype=np.int64)
             for _, table, _, rows in self._state.resolve(keys)
