@@ -91,6 +91,8 @@ class View:
     def capacity_bytes(self) -> int:
         """Logical bytes of all functions together, for objects of which each has its copies."""
         functions = self._functions()
+        if len(functions) == 1:
+            return functions[0].capacity_bytes
         copies = min(self._state.replicas, max(0, len(functions) - 1))
         return sum(f.capacity_bytes for f in functions) // (1 + copies)
 

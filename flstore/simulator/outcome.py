@@ -20,6 +20,12 @@ HIT, LATE, MISS = 0, 1, 2
 OUTCOMES = pd.Index(["hit", "late", "miss"])
 """The same in words: the categories of the column ``outcome``."""
 
+TOOK = [
+    "job", "workload", "arrival_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "wait_s", "fetch_s",
+    "compute_s", "latency_s",
+]  # fmt: skip
+"""Columns of the requests of a replay with a link."""
+
 
 @dataclass(frozen=True, repr=False)
 class Outcome:

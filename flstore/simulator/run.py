@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from flstore.policies import P2, P4, Tailored
 from flstore.policies.base import Policy
 from flstore.simulator.clock import Clock
 from flstore.simulator.compiled import Trace
-from flstore.simulator.outcome import HIT, MISS
+from flstore.simulator.outcome import HIT, MISS, TOOK
 from flstore.simulator.progress import bar_of
 from flstore.simulator.rounds import Round
 from flstore.types import Action, FunctionJoined, KeySet, Load, PolicyClass, Requested, Source
@@ -57,6 +57,9 @@ class Run:
         self.loads = self.bytes_from_store = self.resident_peak_bytes = 0
         self._resident: list[tuple[int, int]] = []
         self._used = -1
+        self._heedless = SAME_ROUND.get(type(policy), frozenset())
+        self._ends: Iterator[int] | None = None
+        self._end = 0
         self._last: tuple[int, int] | None = None
         self._took: list[tuple[Any, ...]] = []
 
@@ -98,9 +101,7 @@ class Run:
         """What each request took, with a link."""
         if self._clock is None:
             return None
-        columns = ["job", "workload", "arrival_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "wait_s",
-                   "fetch_s", "compute_s", "latency_s"]  # fmt: skip
-        frame = pd.DataFrame(self._took, columns=columns)
+        frame = pd.DataFrame(self._took, columns=TOOK)
         return frame.set_index(pd.RangeIndex(1, len(frame) + 1, name="request"))
 
     # --- rounds come in -----------------------------------------------------------------------------------------------
@@ -189,31 +190,35 @@ class Run:
 
     def _same_round(self, number: int, event: Requested) -> int:
         """Look up the requests after this one that this policy would not heed; how many there are."""
-        if event.policy_class not in SAME_ROUND.get(type(self._policy), ()) or event.client is None:
+        if event.client is None or event.policy_class not in self._heedless:
             return 0
-        trace, first = self._trace, number + 1
-        if trace.order is not None or len(trace) != len(trace.client) or event.round is None:
-            return 0
-        end = first
-        step = 16
-        while end < len(trace):  # in steps that grow: a round may have ten participants or ten thousand
-            ahead = slice(end, end + step)
-            other = trace.round[ahead] != event.round
-            if trace.after is not None:
-                other |= trace.after[ahead] != trace.after[number]
-            other |= (trace.workload[ahead] != trace.workload[number]) | (trace.job[ahead] != event.job)
-            if other.any():
-                end += int(other.argmax())
-                break
-            end, step = min(len(trace), end + step), step * 4
+        first = number + 1
+        end = self._next_round(number)
         if end > first:
-            clients = trace.client[first:end]
+            clients = self._trace.client[first:end]
             held, ready = self._held(event.keys[0], clients)
             self.outcome[first:end] = _codes(held, ready)
             if not held.all():
                 keys = event.keys[0]
                 self.bytes_from_store += self._bytes(KeySet(keys.job, keys.kind, keys.rounds, clients[~held]))
         return end - first
+
+    def _next_round(self, number: int) -> int:
+        """The first request after this one that is about another round, workload or job, or comes later."""
+        if self._ends is None:
+            trace, count = self._trace, len(self._trace)
+            if trace.order is not None or count != len(trace.client):
+                changes = np.arange(count)  # requests have several rows: each is looked up by itself
+            else:
+                differs = (trace.round[1:] != trace.round[:-1]) | (trace.workload[1:] != trace.workload[:-1])
+                differs |= trace.job[1:] != trace.job[:-1]
+                if trace.after is not None:
+                    differs |= trace.after[1:] != trace.after[:-1]
+                changes = np.flatnonzero(np.concatenate([[True], differs]))
+            self._ends = iter([*changes[1:].tolist(), count])
+        while self._end <= number:
+            self._end = next(self._ends)
+        return self._end
 
     def _timed(self, event: Requested, rows: Any) -> None:
         """A request at its time: what is late is waited for, what is missing is fetched."""
