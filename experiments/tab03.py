@@ -10,44 +10,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from flstore.simulator import participation_trace, replay
+from flstore.simulator.studies import client_of, table3_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAPER_PARTICIPATIONS = 64
-"""Rows of the paper's P3 trace."""
+__all__ = ["client_of", "figure", "measure", "table"]
 
 PAPER_HIT_RATIO = {"P2": 19999 / 20000, "P3": 63 / 64, "P4": 1.0}
-
-
-def client_of(trace: pd.DataFrame, participations: int = PAPER_PARTICIPATIONS) -> int:
-    """The client of `trace` whose number of rounds is nearest to `participations` (the lowest id of several).
-
-    Examples
-    --------
-    >>> client_of(pd.DataFrame({"round": [1, 2, 1], "client": [4, 4, 9]}), participations=1)
-    9
-    """
-    counts = trace.groupby("client").size().sort_index()
-    return int(counts.index[int((counts - participations).abs().argmin())])
-
-
-def accesses(trace: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """The requests of each class, by (class, granularity).
-
-    ``single`` makes every access a request of its own; ``round`` makes the accesses of a round one request, which is
-    how a workload really asks.
-    """
-    one = trace[trace["client"] == client_of(trace)]
-    rounds = trace["round"].to_numpy()
-    return {
-        ("P2", "single"): trace.assign(workload="clustering"),
-        ("P2", "round"): trace.assign(workload="clustering", request=rounds),
-        ("P3", "single"): one.assign(workload="lineage"),
-        ("P4", "single"): trace.assign(workload="hyperparameters"),
-        ("P4", "round"): trace.assign(workload="hyperparameters", request=rounds),
-    }
 
 
 def measure(
@@ -71,30 +41,7 @@ def measure(
         One row a replay: policy_class, access, policy, fill, capacity_updates, seed, hits, late_hits, misses, total,
         hit_ratio.
     """
-    runs: list[tuple[str, str, int | None]] = [("tailored", "write-around", None)]
-    runs += [(p, fill, capacity_updates) for p in classic_policies for fill in ("write-around", "write-allocate")]
-    rows = []
-    for seed in seeds:
-        trace = participation_trace(clients, per_round, rounds, seed)
-        for (policy_class, access), requests in accesses(trace).items():
-            for policy, fill, capacity in runs:
-                found = replay(requests, policy, capacity_updates=capacity, fill=fill, participation=trace)
-                rows.append(
-                    {
-                        "policy_class": policy_class,
-                        "access": access,
-                        "policy": policy,
-                        "fill": "directed" if policy == "tailored" else fill,
-                        "capacity_updates": capacity,
-                        "seed": seed,
-                        "hits": found.hits,
-                        "late_hits": found.late_hits,
-                        "misses": found.misses,
-                        "total": found.total,
-                        "hit_ratio": found.hit_ratio,
-                    }
-                )
-    return pd.DataFrame(rows).astype({"capacity_updates": "Int64"})
+    return table3_data(clients, per_round, rounds, seeds, classic_policies, capacity_updates)
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +100,7 @@ class Question:
     record: RequestRecord
     started: float
     waited_s: float = 0.0
+    closed: Callable[[RequestRecord], None] | None = None
     future: Future[Result] = field(default_factory=Future)
     hit_keys: set[Key] = field(default_factory=set)
     _claim: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -120,8 +122,8 @@ class Question:
     def fail(self, error: BaseException) -> None:
         """Say what went wrong."""
         if self._first():
-            self._close("failed")
             self.record.error = f"{type(error).__name__}: {error}"
+            self._close("failed")
             self.future.set_exception(error)
 
     def fail_at_deadline(self) -> None:
@@ -135,3 +137,5 @@ class Question:
     def _close(self, status: str) -> None:
         self.record.latency_s = time.perf_counter() - self.started
         self.record.status = status
+        if self.closed is not None:
+            self.closed(self.record)

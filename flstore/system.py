@@ -599,7 +599,7 @@ class System(ABC):
             raise
         record = self._tracker.open(self.job, workload.name, str(workload.policy_class), round, scope.client)
         record.queue_s = waited_s
-        question = Question(workload, scope, keys, deadline_s, record, started, waited_s)
+        question = Question(workload, scope, keys, deadline_s, record, started, waited_s, self._tracker.close)
         if not entered:
             question.fail(
                 RequestTimeoutError(

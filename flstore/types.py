@@ -145,6 +145,9 @@ class KeySet:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield every (round, client) of the set."""
+        if isinstance(self.rounds, int) and len(self) == 1:
+            yield self.rounds, self.clients.item()  # type: ignore[union-attr]
+            return
         for r, clients in self.by_round():
             for c in clients.tolist():
                 yield r, c

@@ -30,6 +30,45 @@ def stored_bytes(clients: int, rounds: int, update_bytes: float, jobs: int = 1) 
     return jobs * clients * rounds * update_bytes
 
 
+def held_bytes(clients: int, update_bytes: float, rounds: int = 2, copies: int = 1) -> float:
+    """What P2 keeps in memory: the round that was asked for and the next (section 4.4), with `copies` of each (4.5).
+
+    `clients` are those that take part in a round: the 1.2 GB of the paper are 15 updates, so not two rounds of the
+    thousand clients of its example.
+
+    Examples
+    --------
+    >>> round(held_bytes(clients=10, update_bytes=82.72 * MIB) / GIB, 2)
+    1.62
+    """
+    _check(clients=clients, update_bytes=update_bytes, rounds=rounds, copies=copies)
+    return copies * rounds * clients * update_bytes
+
+
+def updates_for_every_hit(policy: str, lag: int, per_round: int) -> int:
+    """Memory, in updates, with which a classic policy that is filled on ingest hits every request.
+
+    For requests about each round, `lag` rounds after it came. LRU keeps what was read for as long again as it had to
+    keep it for reading, FIFO does not; LFU never gets there. It is why the zero of Table 3 says more about filling on
+    demand than about the policies.
+
+    Examples
+    --------
+    >>> updates_for_every_hit("lru", lag=1, per_round=10), updates_for_every_hit("fifo", lag=1, per_round=10)
+    (30, 20)
+
+    Raises
+    ------
+    InvalidParameterError
+        Of another policy nothing is known.
+    """
+    _check(lag=lag, per_round=per_round)
+    rounds = {"lru": 2 * lag + 1, "fifo": lag + 1}
+    if policy not in rounds:
+        raise InvalidParameterError(f"known for {', '.join(rounds)}, got {policy!r}")
+    return rounds[policy] * per_round
+
+
 def functions_for(size_bytes: float, function_memory_bytes: float) -> int:
     """Functions whose memory together holds so much (section 4.4, which leaves none of it for computing).
 
@@ -160,9 +199,9 @@ def _of_capacity(content: dict[str, Any], prices: Prices) -> dict[str, tuple[flo
         ),
         "keeping them alive, USD an hour": (keep_alive_usd(functions, 1, prices), ""),
         "memory with tailored policies, GiB": (
-            setting["rounds_held"] * setting["clients_per_round"] * update_bytes / GIB,
+            held_bytes(setting["clients_per_round"], update_bytes, setting["rounds_held"]) / GIB,
             f"{setting['rounds_held']} rounds of {setting['clients_per_round']} clients; of the {many['clients']} "
-            f"clients of the same example: {setting['rounds_held'] * many['clients'] * update_bytes / GIB:.0f} GiB",
+            f"clients of the same example: {held_bytes(many['clients'], update_bytes) / GIB:.0f} GiB",
         ),
         "keeping two functions alive, USD a month": (
             keep_alive_usd(tailored, prices=prices),
@@ -175,6 +214,10 @@ def _of_capacity(content: dict[str, Any], prices: Prices) -> dict[str, tuple[flo
         "keeping one function alive, USD a month": (
             keep_alive_usd(1, prices=prices),
             f"printed are the request fees alone, {ping_fees_usd(1, prices=prices):.5f} USD",
+        ),
+        "requests to functions, USD a million": (
+            1e6 * prices["lambda.request"].usd,
+            "printed is about the fee of one request: a million times less",
         ),
     }
 

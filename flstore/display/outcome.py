@@ -29,6 +29,11 @@ def _sheet(outcome: Outcome) -> Sheet:
         ("misses", f"{outcome.misses:,}"),
         ("hit ratio", percent(outcome.hit_ratio)),
         ("loads", f"{outcome.loads:,}"),
+        ("from the store", size(outcome.bytes_from_store)),
         ("peak resident", size(outcome.resident_peak_bytes)),
     ]
+    if outcome.requests is not None and len(outcome.requests):
+        median, most = outcome.latency((0.5, 0.99)).tolist()
+        pairs.append(("latency, modelled", f"{median:.3g} s median, {most:.3g} s at 99 %"))
+        pairs.append(("cost, modelled", f"{outcome.cost()['modelled_cost_usd'].mean():.3g} USD a request"))
     return Sheet(f"Outcome of replaying with policy {printable(outcome.policy)}", pairs)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from flstore.engine.copies import drop_copies, give_up, held_by, put_copy, release, subset, vacate
 from flstore.engine.room import await_room, load
+from flstore.engine.single import find
 from flstore.engine.state import FunctionState, State, Waiting
 from flstore.engine.table import NOWHERE, RoundTable, distinct
 from flstore.types import (
@@ -37,7 +38,8 @@ def refresh(state: State, event: Ingested) -> list[Action]:
             elif table is not None and table.copies:
                 actions += drop_copies(state, slot, table, rows[rows >= 0])
                 state.short[slot] = None
-    state.register(event.keys, event.sizes)
+    if not state.register(event.keys, event.sizes):
+        return actions
     for slot, table, _, rows in state.resolve(event.keys):
         assert table is not None
         held = rows[table.function[rows] != NOWHERE]
@@ -78,6 +80,9 @@ def forget(state: State, event: LoadFailed) -> list[Action]:
 def revive(state: State, key_sets: tuple[KeySet, ...]) -> None:
     """Requested, wanted, but not held (a load failed, or there was no room): try again. So with copies."""
     for keys in key_sets:
+        found = find(state, keys)
+        if found is not None and not state.bereft and not found[1].wants[found[2]]:
+            continue
         for slot, table, _, rows in state.resolve(keys):
             if table is None:
                 continue
@@ -175,14 +180,6 @@ def classify(state: State, key_sets: tuple[KeySet, ...]) -> Counts:
         for _, table, _, rows in state.resolve(keys):
             if table is None:
                 misses += len(rows)
-                continue
-            if len(rows) == 1:
-                row = int(rows[0])
-                held_here = row >= 0 and table.function[row] != NOWHERE
-                ready_here = held_here and (table.any_ready(rows)[0] if table.copies else table.ready[row])
-                hits += bool(ready_here)
-                late += bool(held_here and not ready_here)
-                misses += not held_here
                 continue
             held = (rows >= 0) & (table.function[rows] != NOWHERE)
             ready = held & table.any_ready(rows)

@@ -7,7 +7,7 @@ clock and draws no random number. The live store and the simulator both run it, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,8 +18,10 @@ from flstore.engine.changes import classify, disband, forget, join, lose, mark_r
 from flstore.engine.copies import demand, leave, subset
 from flstore.engine.removal import delete
 from flstore.engine.room import await_room, drop, fill
+from flstore.engine.routing import reroute
+from flstore.engine.single import classify_one, find, unwant_one, want_one
 from flstore.engine.state import State
-from flstore.engine.table import NOWHERE, Layer, RoundTable, distinct
+from flstore.engine.table import NOWHERE
 from flstore.engine.wants import Slot
 from flstore.errors import PolicyError
 from flstore.types import (
@@ -35,12 +37,10 @@ from flstore.types import (
     Group,
     Ingested,
     IntArray,
-    KeySet,
     Loaded,
     LoadFailed,
     Refused,
     Requested,
-    Run,
     Unwant,
     Want,
 )  # fmt: skip
@@ -72,59 +72,80 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
         The policy raised, or returned something that is neither a want nor an unwant. The event was applied all the
         same, as if the policy had said nothing; the error has the actions.
     """
+    known = state.standing.get(event.keys) if isinstance(event, Requested) else None
+    actions, counts, failed = _settled(state, policy, event, None if known is None else known.counts)
     if isinstance(event, Requested):
-        return _requested(state, policy, event)
-    state.standing.clear()
-    if isinstance(event, Loaded):
-        mark_ready(state, event)
-        return []
-    drops: list[Action] = []
+        if known is not None and state.standing.get(event.keys) is known:
+            return [dataclasses.replace(known.run, request=event.request)]
+        run = reroute(state, event, counts)
+        if not actions and failed is None and not counts.misses:
+            state.standing.note(event.keys, counts, run)
+        actions.append(run)
+    return _told(actions, failed)
+
+
+def settle(state: State, policy: Policy, event: Event) -> tuple[list[Action], Counts]:
+    """:func:`step` without choosing where a request runs, which changes nothing: for whoever only counts."""
+    actions, counts, failed = _settled(state, policy, event)
+    return _told(actions, failed), counts
+
+
+def _settled(
+    state: State, policy: Policy, event: Event, counts: Counts | None = None
+) -> tuple[list[Action], Counts, PolicyError | None]:
+    """What follows from an event, how what it asks for stood (`counts`, where known), and what the policy did wrong.
+
+    Findings about requests stand as long as nothing changes.
+    """
+    actions: list[Action] = []
     ingested: Slot | None = None
-    if isinstance(event, Ingested):
-        assert isinstance(event.keys.rounds, int)
-        drops = refresh(state, event)
-        ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
-    elif isinstance(event, LoadFailed):
-        drops = forget(state, event)
-    elif isinstance(event, FunctionJoined):
-        drops = join(state, event, policy.share)
-    elif isinstance(event, FunctionLost):
-        drops = lose(state, event)
-    elif isinstance(event, FunctionLeaving):
-        leave(state, event)
-        drops = disband(state, event.function)
-    elif isinstance(event, Demand):
-        drops = demand(state, event)
-    elif isinstance(event, Deleted):
-        drops += delete(state, event)
-    wants, failed = _ask(policy, event, state)
-    return _told(drops + _apply(state, wants, ingested), failed)
-
-
-def _requested(state: State, policy: Policy, event: Requested) -> list[Action]:
-    """What a request leads to; where nothing has changed since the same objects were asked for, what it led to then."""
-    known = state.standing.get(event.keys)
-    counts = classify(state, event.keys) if known is None else known.counts
-    if known is None and (counts.misses or state.bereft):
+    if isinstance(event, Requested):
+        if counts is None:
+            one = classify_one(state, event.keys[0]) if len(event.keys) == 1 else None
+            counts = classify(state, event.keys) if one is None else one
+            if counts.misses or state.bereft:
+                state.standing.clear()
+                revive(state, event.keys)
+    else:
         state.standing.clear()
-        revive(state, event.keys)
-    wants, failed = _ask(policy, event, state)
-    if wants or failed or counts.misses or state.underived or (state.may_fit and (state.waiting or state.short)):
-        state.standing.clear()
-        return _told([*_apply(state, wants, None), reroute(state, event, counts)], failed)
-    if known is not None:
-        return [dataclasses.replace(known.run, request=event.request)]
-    run = reroute(state, event, counts)
-    state.standing.note(event.keys, counts, run)
-    return [run]
-
-
-def _ask(policy: Policy, event: Event, state: State) -> tuple[list[Want | Unwant | Derive], PolicyError | None]:
-    """What the policy wants; nothing where it fails."""
+        counts = Counts()
+        if isinstance(event, Loaded):
+            mark_ready(state, event)
+            return actions, counts, None
+        if isinstance(event, Ingested):
+            assert isinstance(event.keys.rounds, int)
+            ingested = (event.keys.job, event.keys.kind, event.keys.rounds)
+        actions += _noted(state, policy, event)
+    failed: PolicyError | None = None
+    wants: list[Want | Unwant | Derive] = []
     try:
-        return ask(policy, event, state), None
+        wants = ask(policy, event, state)
     except PolicyError as error:
-        return [], error
+        failed = error
+    if wants or state.underived or (state.may_fit and (state.waiting or state.short)):
+        state.standing.clear()
+        actions += _apply(state, wants, ingested)
+    return actions, counts, failed
+
+
+def _noted(state: State, policy: Policy, event: Event) -> list[Action]:
+    """Take over what an event says that is neither a request nor a load's completion."""
+    if isinstance(event, Ingested):
+        return refresh(state, event)
+    if isinstance(event, LoadFailed):
+        return forget(state, event)
+    if isinstance(event, FunctionJoined):
+        return join(state, event, policy.share)
+    if isinstance(event, FunctionLost):
+        return lose(state, event)
+    if isinstance(event, FunctionLeaving):
+        leave(state, event)
+        return disband(state, event.function)
+    if isinstance(event, Demand):
+        return demand(state, event)
+    if isinstance(event, Deleted):
+        return list(delete(state, event))
+    return []
 
 
 def _told(actions: list[Action], failed: PolicyError | None) -> list[Action]:
@@ -133,119 +154,6 @@ def _told(actions: list[Action], failed: PolicyError | None) -> list[Action]:
         return actions
     failed.actions = tuple(actions)
     raise failed
-
-
-def reroute(
-    state: State,
-    event: Requested,
-    counts: Counts = Counts(),  # noqa: B008 (frozen)
-    avoid: frozenset[int] = frozenset(),
-    busy: Mapping[int, int] | None = None,
-) -> Run:
-    """Choose the function for a request from what is held now; changes nothing.
-
-    The function that holds most of its bytes, or the emptiest one when nothing is held. Functions in `avoid` (they do
-    not answer at the moment) are passed over, and what they alone hold counts as missing. With `busy` (requests under
-    way by function; known live only) the least busy of equals is chosen, and copies count when they are loaded.
-    """
-    found = [part for keys in event.keys for part in state.resolve(keys)]
-    if not avoid and busy is None and (only := _only_holder(state, found)) is not None:
-        everything = tuple((only, subset(*slot, clients)) for slot, _, clients, _ in found)
-        return Run(event.request, only, everything, (), counts)
-    weight: dict[int, int] = {}
-    first: dict[int, int] = {}
-    for _, table, _, rows in found:
-        for layer in table.layers() if table is not None else ():
-            assert table is not None
-            where = _where(layer, rows, loaded=busy is not None and layer is not table)
-            for f in distinct(where):
-                if f != NOWHERE and f not in avoid:
-                    size = table.bytes_each(rows[where == f])
-                    weight[f] = weight.get(f, 0) + size
-                    if layer is table:
-                        first[f] = first.get(f, 0) + size
-    load = busy or {}
-    if weight:
-        stays = {f: not state.functions[f].leaving for f in weight}
-        function = max(weight, key=lambda f: (weight[f], stays[f], -load.get(f, 0), first.get(f, 0), -f))
-    else:
-        free = {f: s.free_bytes for f, s in state.functions.items() if f not in avoid and not s.leaving}
-        function = max(free, key=lambda f: (-load.get(f, 0), free[f], -f), default=NOWHERE)
-    held: dict[int, list[KeySet]] = {}
-    missing: list[KeySet] = []
-    for (job, kind, round), table, clients, rows in found:
-        if table is not None and table.parts > 1:
-            _locate_parts(state, (job, kind, round), table, rows, avoid, held, missing)
-            if (rows >= 0).all():
-                continue
-            clients, rows = clients[rows < 0], rows[rows < 0]
-        where = _locate(table, rows, function, avoid, loaded=busy is not None)
-        for f in distinct(where):
-            part = subset(job, kind, round, clients[where == f])
-            if f == NOWHERE:
-                missing.append(part)
-            else:
-                held.setdefault(f, []).append(part)
-    by_function = tuple((f, keys) for f in sorted(held) for keys in held[f])
-    return Run(event.request, function, by_function, tuple(missing), counts)
-
-
-def _only_holder(state: State, found: list[tuple[Slot, RoundTable | None, IntArray, IntArray]]) -> int | None:
-    """The primary of all of these objects and of each in whole, if it stays: as a rule there is one."""
-    holder = None
-    for _, table, _, rows in found:
-        if table is None or table.parts > 1 or not len(rows) or rows.min() < 0:
-            return None
-        first = int(table.function[rows[0]])
-        if first == NOWHERE or first != (first if holder is None else holder):
-            return None
-        if len(rows) > 1 and (table.function[rows] != first).any():
-            return None
-        holder = first
-    return None if holder is None or state.functions[holder].leaving else holder
-
-
-def _where(layer: Layer | RoundTable, rows: IntArray, *, loaded: bool = False) -> IntArray:
-    """The function that this layer places each row on, ``NOWHERE`` also for a row that is unknown."""
-    if len(rows) == 1 and not loaded:
-        return layer.function[rows] if rows[0] >= 0 else rows
-    there = (rows >= 0) & layer.ready[rows] if loaded else rows >= 0
-    where: IntArray = np.where(there, layer.function[rows], NOWHERE)
-    return where
-
-
-def _locate(
-    table: RoundTable | None, rows: IntArray, function: int, avoid: frozenset[int], *, loaded: bool
-) -> IntArray:
-    """Where a request that runs on `function` finds each row: there, at its primary, at a copy, or nowhere."""
-    if table is None or not len(table.clients):
-        return np.full(len(rows), NOWHERE, dtype=np.int64)
-    where = _where(table, rows)
-    if avoid:
-        where = np.where(np.isin(where, list(avoid)), NOWHERE, where)
-    for layer in table.copies:
-        copies = _where(layer, rows, loaded=loaded)
-        if avoid:
-            copies = np.where(np.isin(copies, list(avoid)), NOWHERE, copies)
-        where = np.where((where == NOWHERE) | (copies == function), copies, where)
-    return where
-
-
-def _locate_parts(
-    state: State, slot: Slot, table: RoundTable, rows: IntArray, avoid: frozenset[int],
-    held: dict[int, list[KeySet]], missing: list[KeySet],
-) -> None:  # fmt: skip
-    """Note the parts of what is held in parts with every function that has one; without one of them all is missing."""
-    rows = rows[rows >= 0]
-    there = table.function[rows] != NOWHERE
-    functions = state.striped[slot]
-    if avoid.intersection(functions):
-        there = np.zeros(len(rows), dtype=np.bool_)
-    if there.any():
-        for f in functions:
-            held.setdefault(f, []).append(subset(*slot, table.clients[rows[there]]))
-    if not there.all():
-        missing.append(subset(*slot, table.clients[rows[~there]]))
 
 
 # --- what the policy said ---------------------------------------------------------------------------------------------
@@ -272,6 +180,12 @@ def _apply(state: State, wants: Iterable[Want | Unwant | Derive], ingested: Slot
 
 def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]:
     refused: list[Action] = []
+    found = find(state, want.keys)
+    if found is not None:
+        homeless = want_one(state, want, *found)
+        if homeless is not None:
+            await_room(state, found[0], homeless, ingested=found[0] == ingested)
+        return refused
     for slot, table, clients, rows in state.resolve(want.keys):
         unknown = rows < 0
         if unknown.any() or table is None:
@@ -280,10 +194,12 @@ def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]
             if table is None or not len(rows):
                 continue
         new = state.ledger.add(want.owner, slot, rows)
-        first = new[table.wants[new] == 0]
+        unwanted = table.wants[new] == 0
+        first = new if unwanted.all() else new[unwanted]
         table.priority[first] = want.priority
         table.by_client[first] = want.group is Group.CLIENT
-        table.priority[new] = np.maximum(table.priority[new], want.priority)
+        if first is not new:
+            table.priority[new] = np.maximum(table.priority[new], want.priority)
         table.wants[new] += 1
         homeless = new[table.function[new] == NOWHERE]
         if len(homeless):
@@ -294,6 +210,9 @@ def _count_want(state: State, want: Want, ingested: Slot | None) -> list[Action]
 def _count_unwant(state: State, unwant: Unwant) -> list[tuple[Slot, IntArray]]:
     if unwant.keys is None:
         removed = state.ledger.remove_all(unwant.owner)
+    elif (found := find(state, unwant.keys)) is not None:
+        touched = unwant_one(state, unwant, *found)
+        return [] if touched is None else [touched]
     else:
         removed = [
             (slot, state.ledger.remove(unwant.owner, slot, rows))

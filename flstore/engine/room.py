@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flstore.engine.copies import holders, release, replicate, shed, subset
 from flstore.engine.placement import home, place
+from flstore.engine.single import drop_one, fill_one
 from flstore.engine.state import State, Waiting
 from flstore.engine.stripes import place_parts
 from flstore.engine.table import NOWHERE, RoundTable, distinct
@@ -17,6 +18,11 @@ def drop(state: State, touched: list[tuple[Slot, IntArray]]) -> list[Action]:
     for slot, rows in touched:
         table = state.table(slot)
         assert table is not None
+        if len(rows) == 1 and not table.copies and slot not in state.derived:
+            dropped = drop_one(state, slot, table, int(rows[0]))
+            if dropped is not None:
+                actions.append(dropped)
+            continue
         gone = rows[(table.wants[rows] == 0) & (table.function[rows] != NOWHERE)]
         for f, part in holders(table, gone):
             actions.append(Drop(f, subset(*slot, table.clients[part]), state.generation))
@@ -33,6 +39,12 @@ def await_room(state: State, slot: Slot, rows: IntArray, *, ingested: bool = Fal
     assert table is not None
     state.sequence += 1
     state.may_fit = True
+    if len(rows) == 1:
+        group = Group.CLIENT if table.by_client[rows[0]] else Group.ROUND
+        state.waiting.append(
+            Waiting(int(table.priority[rows[0]]), state.sequence, group, slot, rows, ingested=ingested)
+        )
+        return
     kinds = table.priority[rows] * 2 + table.by_client[rows]
     for kind in distinct(kinds)[::-1]:
         group = Group.CLIENT if kind % 2 else Group.ROUND
@@ -45,18 +57,25 @@ def fill(state: State) -> list[Action]:
     actions: list[Action] = []
     left: list[Waiting] = []
     state.may_fit = False
-    for item in sorted(state.waiting, key=lambda w: (-w.priority, w.order)):
+    if len(state.waiting) == 1 and len(state.waiting[0].rows) == 1 and len(state.functions) == 1:
+        loaded = fill_one(state, state.waiting[0])
+        if loaded is not None:
+            return loaded
+    only = next(iter(state.functions)) if len(state.functions) == 1 else NOWHERE
+    waiting = state.waiting if len(state.waiting) == 1 else sorted(state.waiting, key=lambda w: (-w.priority, w.order))
+    for item in waiting:
         table = state.table(item.slot)
         assert table is not None
         rows = item.rows[(table.wants[item.rows] > 0) & (table.function[item.rows] == NOWHERE)]
         if not len(rows):
             continue
         homeless = rows
-        if item.slot[1] is not Kind.METADATA and len(state.functions) > 1:
+        if only == NOWHERE and item.slot[1] is not Kind.METADATA:
             in_parts, homeless = place_parts(state, item, table, rows)
             actions += in_parts
         while len(homeless) and table.parts == 1:
-            placed = place(state, table.sizes[homeless], home(state, item.slot, item.group, int(rows[0])))
+            near = only if only != NOWHERE else home(state, item.slot, item.group, int(rows[0]))
+            placed = place(state, table.sizes[homeless], near)
             for f in distinct(placed[placed != NOWHERE]):
                 actions.append(load(state, table, item, homeless[placed == f], f))
             homeless = homeless[placed == NOWHERE]

@@ -94,7 +94,8 @@ class State:
 
     def table(self, slot: Slot) -> RoundTable | None:
         """The table at `slot`, or None."""
-        return self.tables.get((slot[0], slot[1]), {}).get(slot[2])
+        tables = self.tables.get(slot[:2])
+        return None if tables is None else tables.get(slot[2])
 
     def slots(self) -> Iterator[tuple[Slot, RoundTable]]:
         """Every table with its address, in a fixed order."""
@@ -104,6 +105,13 @@ class State:
 
     def resolve(self, keys: KeySet) -> Iterator[tuple[Slot, RoundTable | None, IntArray, IntArray]]:
         """Yield (slot, table, clients, rows) for each round of `keys`; a row of -1 is unknown."""
+        if isinstance(keys.rounds, int):  # a generator less for what nearly every key set is
+            slot, clients = (keys.job, keys.kind, keys.rounds), keys.clients
+            table = self.table(slot)
+            assert isinstance(clients, np.ndarray)
+            rows = table.rows(clients) if table is not None else np.full(len(clients), -1, dtype=np.int64)
+            yield slot, table, clients, rows
+            return
         for round, clients in keys.by_round():
             slot = (keys.job, keys.kind, round)
             table = self.table(slot)
@@ -191,8 +199,8 @@ class State:
 
     # --- change (used by core) ------------------------------------------------------------------------------------
 
-    def register(self, keys: KeySet, sizes: IntArray) -> None:
-        """Note that objects exist. Known ones get their new size (metadata grows as a round goes on)."""
+    def register(self, keys: KeySet, sizes: IntArray) -> bool:
+        """Note that objects exist; whether some did before. Those get their new size (metadata may grow)."""
         if not isinstance(keys.rounds, int):
             raise TypeError("objects are ingested round by round")
         slot = (keys.job, keys.kind, keys.rounds)
@@ -205,6 +213,11 @@ class State:
         assert isinstance(clients, np.ndarray)
         rows = table.rows(clients)
         new = rows < 0
+        if new.all():
+            table.add(clients, sizes, self.generation)
+            if slot[1] is Kind.UPDATE:
+                self._extend_chains(slot[0], slot[2], clients)
+            return False
         if new.any():
             table.add(clients[new], sizes[new], self.generation)
             if slot[1] is Kind.UPDATE:
@@ -217,6 +230,7 @@ class State:
                 self.functions[f].used_bytes += grown
                 self.may_fit |= grown < 0
         table.sizes[known] = sizes[~new]
+        return True
 
     def _extend_chains(self, job: int, round: int, clients: IntArray) -> None:
         chained = self._chained.get(job)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,35 @@ from flstore.types import Cut, IntArray
 NOWHERE = -1
 """The function column of an object that no function holds."""
 
+FEW = 16
+"""Up to so many values plain Python is faster than arrays."""
+
+SMALL = 64
+"""Up to so many rows a round is looked up through a dict, which is faster and takes little; then through sorted ids."""
+
+_NONE: IntArray = np.empty(0, dtype=np.int64)
+_NO_INTS: NDArray[np.int32] = np.empty(0, dtype=np.int32)
+_NO_FLAGS: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+_UNKNOWN: IntArray = np.full(1, -1, dtype=np.int64)
+_UNKNOWN.setflags(write=False)
+
 
 def distinct(values: IntArray) -> list[int]:
     """The different values, ascending; nearly always there is one, which needs no sorting."""
-    if len(values) and (len(values) == 1 or (values == values[0]).all()):
+    if len(values) <= FEW:
+        return sorted(set(values.tolist()))
+    if (values == values[0]).all():
         return [int(values[0])]
     found: list[int] = np.unique(values).tolist()
     return found
+
+
+@lru_cache(maxsize=64)
+def every(count: int) -> IntArray:
+    """All rows of a table with so many; the same array for all of them, not to be changed."""
+    rows = np.arange(count)
+    rows.setflags(write=False)
+    return rows
 
 
 def parts_bytes(sizes: IntArray, count: int) -> int:
@@ -31,13 +55,13 @@ def parts_bytes(sizes: IntArray, count: int) -> int:
 class Layer:
     """Where a further copy of each row is: the columns of that name in :class:`RoundTable`."""
 
-    function: IntArray
+    function: NDArray[Any]
     generation: IntArray
     ready: NDArray[np.bool_]
 
     def extend(self, n: int) -> None:
         """Append rows that have no such copy."""
-        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
+        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int32)])
         self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
         self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
 
@@ -57,11 +81,11 @@ class RoundTable:
         Bytes.
     wants : ndarray of int32, shape (n,)
         How many owners want the object. It is held while this is positive and there is room.
-    priority : ndarray of int64, shape (n,)
+    priority : ndarray of int32, shape (n,)
         The highest priority with which it was wanted since it was last unwanted.
     by_client : ndarray of bool, shape (n,)
         Whether the first who wanted it wants it beside the same client's other updates, not beside its round.
-    function : ndarray of int64, shape (n,)
+    function : ndarray of int32, shape (n,)
         The function that holds it (from the decision to load it on), or ``NOWHERE``.
     generation : ndarray of int64, shape (n,)
         The number of the load that put it there.
@@ -81,25 +105,26 @@ class RoundTable:
     """
 
     __slots__ = (
-        "_order", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts", "priority",
-        "ready", "since", "sizes", "wants",
+        "_order", "_row_of", "_sorted", "by_client", "clients", "copies", "cut", "function", "generation", "parts",
+        "priority", "ready", "since", "sizes", "wants",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.clients: IntArray = np.empty(0, dtype=np.int64)
-        self.sizes: IntArray = np.empty(0, dtype=np.int64)
-        self.wants: NDArray[np.int32] = np.empty(0, dtype=np.int32)
-        self.priority: IntArray = np.empty(0, dtype=np.int64)
-        self.by_client: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-        self.function: IntArray = np.empty(0, dtype=np.int64)
-        self.generation: IntArray = np.empty(0, dtype=np.int64)
-        self.ready: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
-        self.since: IntArray = np.empty(0, dtype=np.int64)
+        self.clients: IntArray = _NONE
+        self.sizes: IntArray = _NONE
+        self.wants: NDArray[np.int32] = _NO_INTS
+        self.priority: NDArray[Any] = _NO_INTS
+        self.by_client: NDArray[np.bool_] = _NO_FLAGS
+        self.function: NDArray[Any] = _NO_INTS
+        self.generation: IntArray = _NONE
+        self.ready: NDArray[np.bool_] = _NO_FLAGS
+        self.since: IntArray = _NONE
         self.copies: list[Layer] = []
         self.parts = 1
         self.cut = Cut.RANGES
-        self._order: IntArray | None = None
-        self._sorted: IntArray = self.clients
+        self._order: NDArray[np.int32] | None = None
+        self._sorted: Any = None
+        self._row_of: dict[int, int] | None = None
 
     def layers(self) -> Iterator[Layer | RoundTable]:
         """The primary's columns, then those of the copies."""
@@ -109,7 +134,7 @@ class RoundTable:
     def add_layer(self) -> Layer:
         """A new layer, without a copy of anything."""
         n = len(self.clients)
-        layer = Layer(np.full(n, NOWHERE, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_))
+        layer = Layer(np.full(n, NOWHERE, dtype=np.int32), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.bool_))
         self.copies.append(layer)
         return layer
 
@@ -128,34 +153,64 @@ class RoundTable:
         """Row of each client, -1 where the round has none."""
         n = len(self.clients)
         if clients is self.clients:  # the whole round, as View.participants hands it out
-            return np.arange(n)
+            return every(n)
         if n == 0:
             return np.full(len(clients), -1, dtype=np.int64)
-        if self._order is None:
-            self._order = np.argsort(self.clients, kind="stable")
-            self._sorted = self.clients[self._order]
         if len(clients) == 1:  # what a request for one object asks for
-            at = int(self._sorted.searchsorted(clients[0]))
-            known = at < n and self._sorted[at] == clients[0]
-            return self._order[at : at + 1] if known else np.full(1, -1, dtype=np.int64)
+            row = self.row(clients.item())
+            return self.every(row) if row >= 0 else _UNKNOWN
+        order = self._look_up()
         place = np.minimum(self._sorted.searchsorted(clients), n - 1)
-        return np.where(self._sorted[place] == clients, self._order[place], -1)
+        return np.where(self._sorted[place] == clients, place if order is None else order[place], -1)
+
+    def every(self, row: int) -> IntArray:
+        """One row as an array."""
+        return every(len(self.clients))[row : row + 1]
+
+    def row(self, client: int) -> int:
+        """Row of one client, -1 when the round has none."""
+        n = len(self.clients)
+        if n > SMALL:
+            order = self._look_up()
+            at = int(self._sorted.searchsorted(client))
+            if at == n or self._sorted[at] != client:
+                return -1
+            return at if order is None else int(order[at])
+        if self._row_of is None:
+            self._row_of = {c: row for row, c in enumerate(self.clients.tolist())}
+        return self._row_of.get(client, -1)
+
+    def _look_up(self) -> NDArray[np.int32] | None:
+        """Sort the client column; the order that does it, None when it is sorted as it is."""
+        if self._sorted is None:
+            self._order, self._sorted = None, self.clients
+            if (self.clients[1:] <= self.clients[:-1]).any():
+                self._order = np.argsort(self.clients, kind="stable").astype(np.int32)
+                self._sorted = self.clients[self._order]
+        return self._order
 
     def add(self, clients: IntArray, sizes: IntArray, since: int = 0) -> None:
         """Append new rows, held nowhere. The caller has made sure that they are new."""
         n = len(clients)
-        self.clients = np.concatenate([self.clients, clients])
-        self.sizes = np.concatenate([self.sizes, sizes])
-        self.wants = np.concatenate([self.wants, np.zeros(n, dtype=np.int32)])
-        self.priority = np.concatenate([self.priority, np.zeros(n, dtype=np.int64)])
-        self.by_client = np.concatenate([self.by_client, np.zeros(n, dtype=np.bool_)])
-        self.function = np.concatenate([self.function, np.full(n, NOWHERE, dtype=np.int64)])
-        self.generation = np.concatenate([self.generation, np.zeros(n, dtype=np.int64)])
-        self.ready = np.concatenate([self.ready, np.zeros(n, dtype=np.bool_)])
-        self.since = np.concatenate([self.since, np.full(n, since, dtype=np.int64)])
+        more: dict[str, NDArray[Any]] = {
+            "clients": clients,
+            "sizes": sizes,
+            "wants": np.zeros(n, dtype=np.int32),
+            "priority": np.zeros(n, dtype=np.int32),
+            "by_client": np.zeros(n, dtype=np.bool_),
+            "function": np.full(n, NOWHERE, dtype=np.int32),
+            "generation": np.zeros(n, dtype=np.int64),
+            "ready": np.zeros(n, dtype=np.bool_),
+            "since": np.full(n, since, dtype=np.int64),
+        }
+        first = not len(self.clients)
+        for name, column in more.items():
+            # Nobody changes the clients of an event in place; sizes are changed here.
+            joined = column if first else np.concatenate([getattr(self, name), column])
+            setattr(self, name, joined.copy() if first and name == "sizes" else joined)
         for layer in self.copies:
             layer.extend(n)
-        self._order = None
+        self._sorted = self._row_of = None
 
     def remove(self, rows: IntArray) -> IntArray:
         """Take rows out; the new number of each old row, -1 for those that went. Arrays handed out stay as they are."""
@@ -165,6 +220,6 @@ class RoundTable:
             setattr(self, name, getattr(self, name)[stays])
         for layer in self.copies:
             layer.keep(stays)
-        self._order = None
+        self._sorted = self._row_of = None
         moved: IntArray = np.where(stays, np.cumsum(stays) - 1, -1)
         return moved

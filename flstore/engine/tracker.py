@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ROWS = 1024
+"""Requests that one block of columns has room for."""
+LIVE = 512
+"""Open records that are kept."""
+STATUSES = ("running", "done", "failed")
+_MEASURED = (
+    "hits", "late_hits", "misses", "bytes_moved", "derived", "operations", "memory_bytes", "queue_s", "fetch_s",
+    "compute_s", "latency_s",
+)  # fmt: skip
+_TYPES = ("<i4", "<i4", "<i4", "<i8", "?", "<i4", "<i8", "<f8", "<f8", "<f8", "<f8")
+ENDED = np.dtype([*zip(_MEASURED, _TYPES, strict=True), ("error", "<u4")])
+"""Of requests that are closed: what they took."""
+_NO_ROUND = -(2**31)
 
 
 @dataclass(slots=True)
@@ -77,31 +95,164 @@ class RequestRecord:
 
 
 class Tracker:
-    """Keeps the record of every request; safe to use from several threads."""
+    """Keeps what became of every request; safe to use from several threads.
 
-    def __init__(self, system: str) -> None:
-        self._system = system
-        self._records: dict[int, RequestRecord] = {}
+    A request is a row of packed columns: :data:`BEGUN` from its opening on, :data:`ENDED` once it is closed. The
+    records of the last `live` requests that are open are kept as well, so that a table shows them as they are at the
+    moment.
+
+    Parameters
+    ----------
+    system : str
+        Whose requests these are.
+    live : int
+        How many open records are kept. An older one shows what was known when the next was opened, until it is closed.
+    """
+
+    def __init__(self, system: str, live: int = LIVE) -> None:
+        self._system, self._most = system, live
+        self._count = 0
+        self._begun: list[_Begun] = []
+        self._ended: dict[int, NDArray[Any]] = {}
+        self._live: dict[int, RequestRecord] = {}
+        self._whats, self._clients = _Codes(), _Codes()
+        self._places, self._errors = _Codes(()), _Codes("")
+        self._far: dict[int, int] = {}  # rounds that four bytes do not hold
         self._lock = threading.Lock()
 
     def open(self, job: str, workload: str, policy_class: str, round: int | None, client: str | None) -> RequestRecord:
-        """Start the record of a new request."""
+        """Start the record of a new request. Whoever asked for it changes it, and closes it at the end."""
         with self._lock:
-            record = RequestRecord(len(self._records) + 1, self._system, job, workload, policy_class, round, client)
-            self._records[record.request] = record
+            at, row = divmod(self._count, ROWS)
+            if not row:
+                self._begun.append(_Begun())
+            if round is None or -_NO_ROUND > round > _NO_ROUND:
+                near = _NO_ROUND if round is None else round
+            else:
+                near, self._far[self._count] = 0, round
+            begun = self._begun[at]
+            begun.what[row] = self._whats.of((job, workload, policy_class))
+            begun.round[row] = near
+            begun.client[row] = -1 if client is None else self._clients.of(client)
+            self._count += 1
+            record = RequestRecord(self._count, self._system, job, workload, policy_class, round, client)
+            self._live[self._count] = record
+            if len(self._live) > self._most:
+                oldest = next(iter(self._live))
+                self._pack(self._live.pop(oldest))
             return record
 
+    def close(self, record: RequestRecord) -> None:
+        """Note how a request ended; what is changed in its record afterwards stays with the record."""
+        with self._lock:
+            self._live.pop(record.request, None)
+            self._pack(record)
+
     def __len__(self) -> int:
-        return len(self._records)
+        return self._count
 
     def __iter__(self) -> Iterator[RequestRecord]:
-        return iter(list(self._records.values()))
+        with self._lock:
+            found = [self._record(number) for number in range(1, self._count + 1)]
+        return iter(found)
 
     def frame(self) -> pd.DataFrame:
         """One row a request, one column an attribute of :class:`RequestRecord`."""
         import pandas as pd
 
-        records = list(self)
-        columns: dict[str, list[Any]] = {f.name: [getattr(r, f.name) for r in records] for f in fields(RequestRecord)}
-        columns["functions"] = [" ".join(functions) for functions in columns["functions"]]
-        return pd.DataFrame(columns).astype({"round": "Int64"}).set_index("request")
+        with self._lock:
+            count = self._count
+            begun = {
+                name: [v for block in self._begun for v in getattr(block, name).tolist()][:count]
+                for name in _Begun.__slots__
+            }
+            blank = np.zeros(ROWS, dtype=ENDED)
+            blocks = [self._ended.get(at, blank) for at in range(len(self._begun))]
+            ended = np.concatenate([*blocks, np.zeros(0, dtype=ENDED)])[:count]
+            rounds: list[Any] = [None if r == _NO_ROUND else r for r in begun["round"]]
+            for at, round in self._far.items():
+                rounds[at] = round
+            jobs, workloads, classes = self._whats.columns(begun["what"], 3)
+            columns: dict[str, list[Any]] = {
+                "request": list(range(1, count + 1)), "system": [self._system] * count, "job": jobs,
+                "workload": workloads, "policy_class": classes, "round": rounds,
+                "client": [None if c < 0 else self._clients[c] for c in begun["client"]],
+                "status": [STATUSES[s] for s in begun["status"]],
+                "functions": [" ".join(self._places[f]) for f in begun["functions"]],
+                "error": [self._errors[e] for e in ended["error"].tolist()],
+                **{name: ended[name].tolist() for name in _MEASURED},
+            }  # fmt: skip
+            for number, record in self._live.items():
+                for name in ("status", "error", *_MEASURED):
+                    columns[name][number - 1] = getattr(record, name)
+                columns["functions"][number - 1] = " ".join(record.functions)
+        table = pd.DataFrame({f.name: columns[f.name] for f in fields(RequestRecord)})
+        return table.astype({"round": "Int64"}).set_index("request")
+
+    def _pack(self, record: RequestRecord) -> None:
+        at, row = divmod(record.request - 1, ROWS)
+        begun = self._begun[at]
+        if record.functions:
+            begun.functions[row] = self._places.of(tuple(record.functions))
+        begun.status[row] = STATUSES.index(record.status)
+        values = tuple(getattr(record, name) for name in _MEASURED)
+        if any(values) or record.error:
+            if at not in self._ended:
+                self._ended[at] = np.zeros(ROWS, dtype=ENDED)
+            self._ended[at][row] = (*values, self._errors.of(record.error))
+
+    def _record(self, number: int) -> RequestRecord:
+        if number in self._live:
+            return replace(self._live[number], functions=list(self._live[number].functions))
+        at, row = divmod(number - 1, ROWS)
+        begun = self._begun[at]
+        job, workload, policy_class = self._whats[begun.what.item(row)]
+        near, client = begun.round.item(row), begun.client.item(row)
+        record = RequestRecord(
+            number, self._system, job, workload, policy_class,
+            self._far.get(number - 1, None if near == _NO_ROUND else near),
+            None if client < 0 else self._clients[client], STATUSES[begun.status.item(row)],
+            functions=list(self._places[begun.functions.item(row)]),
+        )  # fmt: skip
+        if at in self._ended:
+            *values, error = self._ended[at][row].item()
+            for name, value in zip(_MEASURED, values, strict=True):
+                setattr(record, name, value)
+            record.error = self._errors[error]
+        return record
+
+
+class _Begun:
+    """Requests that were opened, by their numbers. All but round and status are numbers of names kept once."""
+
+    __slots__ = ("client", "functions", "round", "status", "what")
+
+    def __init__(self) -> None:
+        self.status = np.zeros(ROWS, dtype=np.int8)
+        self.what = np.zeros(ROWS, dtype=np.uint16)
+        self.round = np.zeros(ROWS, dtype=np.int32)
+        self.client = np.zeros(ROWS, dtype=np.int32)
+        self.functions = np.zeros(ROWS, dtype=np.uint32)
+
+
+class _Codes:
+    """Small numbers for values that come again and again."""
+
+    def __init__(self, *values: Any) -> None:
+        self._values: list[Any] = list(values)
+        self._codes: dict[Any, int] = {value: code for code, value in enumerate(values)}
+
+    def of(self, value: Any) -> int:
+        code = self._codes.get(value)
+        if code is None:
+            code = self._codes[value] = len(self._values)
+            self._values.append(value)
+        return code
+
+    def __getitem__(self, code: int) -> Any:
+        return self._values[code]
+
+    def columns(self, codes: list[int], width: int) -> list[list[Any]]:
+        """Of values that are tuples the column of each place."""
+        values = [self._values[code] for code in codes]
+        return [[value[i] for value in values] for i in range(width)]

@@ -7,6 +7,7 @@ import bisect
 import numpy as np
 from numpy.typing import NDArray
 
+from flstore.engine.single import find
 from flstore.engine.state import FunctionState, State
 from flstore.engine.table import NOWHERE
 from flstore.types import NO_CLIENT, IntArray, KeySet, Kind
@@ -66,6 +67,9 @@ class View:
 
     def size(self, keys: KeySet) -> IntArray:
         """Bytes of each object; 0 where it does not exist."""
+        found = find(self._state, keys)
+        if found is not None:
+            return found[1].sizes[found[2] : found[2] + 1].copy()
         parts = [
             np.where(rows >= 0, table.sizes[rows], 0) if table is not None else np.zeros(len(rows), dtype=np.int64)
             for _, table, _, rows in self._state.resolve(keys)
@@ -87,6 +91,8 @@ class View:
     def capacity_bytes(self) -> int:
         """Logical bytes of all functions together, for objects of which each has its copies."""
         functions = self._functions()
+        if len(functions) == 1:
+            return functions[0].capacity_bytes
         copies = min(self._state.replicas, max(0, len(functions) - 1))
         return sum(f.capacity_bytes for f in functions) // (1 + copies)
 

@@ -18,11 +18,15 @@ _NONE: IntArray = np.empty(0, dtype=np.int64)
 
 def _among(rows: IntArray, others: IntArray) -> NDArray[np.bool_]:
     """Which of `rows` are in `others`; one against many, as requests for one object bring it, without sorting."""
+    if rows is others:
+        return np.ones(len(rows), dtype=np.bool_)
     if len(others) == 1:
         same: NDArray[np.bool_] = rows == others[0]
         return same
     if len(rows) == 1:
         return np.array([bool((others == rows[0]).any())])
+    if len(rows) == len(others) and (rows == others).all():
+        return np.ones(len(rows), dtype=np.bool_)
     return np.isin(rows, others)
 
 
@@ -35,12 +39,14 @@ class WantLedger:
     def add(self, owner: Hashable, slot: Slot, rows: IntArray) -> IntArray:
         """Note that `owner` wants `rows`; return those that it did not want before."""
         slots = self._rows.setdefault(owner, {})
-        if len(rows) > 1 and not (np.diff(rows) > 0).all():
+        if len(rows) > 1 and not (rows[1:] > rows[:-1]).all():
             rows = np.unique(rows)  # named twice is wanted once
         known = slots.get(slot)
         if known is None:
             slots[slot] = rows
             return rows
+        if rows is known:
+            return _NONE
         new: IntArray = rows[~_among(rows, known)]
         if len(new):
             slots[slot] = np.concatenate([known, new])
@@ -53,7 +59,9 @@ class WantLedger:
         if known is None:
             return _NONE
         gone = _among(known, rows)
-        if gone.all():
+        if len(gone) == 1 or gone.all():
+            if not gone[0]:
+                return _NONE
             del slots[slot]
             if not slots:
                 del self._rows[owner]

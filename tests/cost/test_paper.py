@@ -56,6 +56,21 @@ def test_where_the_paper_disagrees_with_itself(figures) -> None:
     assert capacity.ping_fees_usd(1) == pytest.approx(0.0087, abs=1e-4)
 
 
+def test_a_million_requests_cost_what_is_printed_for_one_and_a_quarter_more(figures) -> None:
+    row = figures.loc["requests to functions, USD a million"]
+    assert row["computed"] == pytest.approx(0.2)
+    assert row["computed"] / 1e6 == pytest.approx(1.25 * row["printed"])
+
+
+def test_two_rounds_are_what_the_paper_keeps_only_with_few_clients() -> None:
+    update_bytes = 82.72 * 2**20
+    assert capacity.held_bytes(10, update_bytes) == 20 * update_bytes
+    assert capacity.held_bytes(10, update_bytes, rounds=3, copies=2) == 60 * update_bytes
+    assert capacity.held_bytes(1000, update_bytes) / 2**30 == pytest.approx(162, abs=1)
+    with pytest.raises(InvalidParameterError, match="clients must be a finite number of at least 0, got -1"):
+        capacity.held_bytes(-1, update_bytes)
+
+
 def test_ten_clients_a_round_take_a_hundredth_of_a_thousand() -> None:
     updates = capacity.stored_bytes(10, 1000, 82.72 * 2**20)
     assert updates / 2**40 == pytest.approx(0.79, abs=0.005)

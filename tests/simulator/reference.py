@@ -26,7 +26,7 @@ Key = tuple[Any, str, int, Any]
 
 @dataclass
 class Request:
-    """Rows that form one request; `keys` in the order of their rounds, then of their clients' first appearance."""
+    """Rows that form one request; `keys` in the order of their rounds, then of their rows."""
 
     job: Any
     workload: str
@@ -98,7 +98,6 @@ def events(
     rows = _filled(requests)
     taken = rows if participation is None else _filled(participation)
     kinds = sorted({_kind(row["workload"]) for row in rows}, key=["update", "metadata"].index)
-    seen = {client: i for i, client in reversed(list(enumerate([p["client"] for p in taken])))}
     rounds: dict[tuple[Any, int], list[Any]] = {}
     for p in taken:
         who = rounds.setdefault((p["job"], p["round"]), [])
@@ -116,7 +115,7 @@ def events(
         jobs = list(dict.fromkeys(job for job, _ in rounds))  # in order: job by job, as they appear
         for job, round in sorted(rounds, key=lambda at: (jobs.index(at[0]), at[1])):
             yield from take_in(job, round)
-    for request in _requests(rows, seen):
+    for request in _requests(rows):
         needed = sorted({r for _, _, r, _ in request.keys})
         never = [r for job, r in rounds if job == request.job and r < needed[-1] and (job, r) not in asked]
         for round in sorted(never) + needed:
@@ -172,7 +171,7 @@ def _note(outcome: list[str], request: Request, requests: pd.DataFrame, held: se
         outcome[row] = "hit" if key in held else "miss"
 
 
-def _requests(rows: list[dict[str, Any]], seen: dict[Any, int]) -> list[Request]:
+def _requests(rows: list[dict[str, Any]]) -> list[Request]:
     found: dict[Any, Request] = {}
     for i, row in enumerate(rows):
         request = found.setdefault(row["request"], Request(row["job"], row["workload"], [], []))
@@ -181,7 +180,7 @@ def _requests(rows: list[dict[str, Any]], seen: dict[Any, int]) -> list[Request]
         if key not in request.keys:
             request.keys.append(key)
     for request in found.values():
-        request.keys.sort(key=lambda key: (key[2], seen[key[3]]))
+        request.keys.sort(key=lambda key: key[2])
     return list(found.values())
 
 

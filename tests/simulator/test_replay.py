@@ -173,7 +173,8 @@ def traces(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame | None]:
         return requests, None
     more = [{"job": j, "round": r, "client": c} for j, (r, c) in draw(st.lists(st.tuples(jobs, access), max_size=12))]
     wide = pd.concat([requests[["job", "round", "client"]], pd.DataFrame(more, columns=["job", "round", "client"])])
-    return requests, wide.astype({"round": np.int64})
+    wide = wide.astype({"round": np.int64}).drop_duplicates()
+    return requests, wide.sort_values(["job", "round"], kind="stable", ignore_index=True)
 
 
 @settings(max_examples=150)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flstore.errors import FLStoreError, InvalidParameterError, UnknownNameError
+from flstore.errors import FLStoreError, InvalidParameterError, PolicyError, UnknownNameError
 from flstore.policies import P2
 from flstore.simulator import participation_trace, replay
+from flstore.types import Requested
 
 
 def rows(**columns: Any) -> pd.DataFrame:
@@ -163,3 +164,62 @@ def test_nothing_asked_is_nothing_found(empty: pd.DataFrame, policy: str):
 def test_a_frame_without_columns_is_told_what_it_lacks():
     with pytest.raises(InvalidParameterError, match="'round'"):
         replay(pd.DataFrame(), "p2")
+
+
+# --- what cannot be a participation ---------------------------------------------------------------------------------
+
+
+def test_rounds_of_a_participation_that_go_back_are_named_with_the_way_out():
+    wide = pd.DataFrame({"round": [1, 2, 1], "client": [0, 0, 1]})
+    with pytest.raises(InvalidParameterError, match=r"row 2 of participation goes back to round 1.*sort_values"):
+        replay(rows(), "p2", participation=wide)
+    assert replay(rows(), "p2", participation=wide.sort_values(["round"], kind="stable")).total == 3
+
+
+def test_rounds_of_one_job_may_follow_those_of_another():
+    wide = pd.DataFrame({"job": ["a", "a", "b", "b"], "round": [1, 2, 1, 2], "client": 0})
+    assert replay(wide, "p2", participation=wide).total == 4
+    with pytest.raises(InvalidParameterError, match=r"row 3 of participation goes back to round 1.*'job', 'round'"):
+        replay(wide, "p2", participation=wide.iloc[[0, 2, 3, 2]])
+
+
+@pytest.mark.parametrize("client", [0, "clinic"])
+def test_a_client_that_takes_part_twice_in_a_round_is_named_with_the_way_out(client: Any):
+    wide = pd.DataFrame({"round": [1, 1, 1], "client": [client, 1 if client == 0 else "other", client]})
+    with pytest.raises(
+        InvalidParameterError, match=rf"row 2 .*client {client} in round 1 a second time.*drop_duplicates"
+    ):
+        replay(wide.iloc[:2], "p2", participation=wide)
+    assert replay(wide, "p2", participation=wide.drop_duplicates()).total == 3  # asking twice is no mistake
+
+
+def test_the_row_and_the_value_of_a_wrong_size_are_named():
+    with pytest.raises(InvalidParameterError, match="must hold positive integers, got -3 in row 1"):
+        replay(rows(size_bytes=[1, -3, 1]), "p2")
+    with pytest.raises(InvalidParameterError, match="must hold positive integers, got 0 in row 2"):
+        replay(rows(), "p2", participation=rows(size_bytes=[1, 1, 0]))
+
+
+def test_memory_below_one_update_is_refused_with_the_other_way_to_say_it():
+    with pytest.raises(InvalidParameterError, match=r"capacity_bytes=9 .* \(10 bytes\).*capacity_updates"):
+        replay(rows(size_bytes=10), "lru", capacity_bytes=9)
+
+
+def test_requests_that_do_not_come_in_the_order_of_their_times_are_named():
+    with pytest.raises(InvalidParameterError, match=r"row 2 of requests arrives at 1\.0 s.*sort_values"):
+        replay(rows(arrival_s=[0.0, 2.0, 1.0]), "p2")
+    with pytest.raises(InvalidParameterError, match="'arrival_s' of requests must hold seconds"):
+        replay(rows(arrival_s=pd.to_datetime(["2026-01-01"] * 3)), "p2")
+
+
+def test_a_policy_that_fails_is_named_with_the_event():
+    class Failing(P2):
+        name = "failing"
+
+        def decide(self, event, view):
+            if isinstance(event, Requested) and event.request == 3:
+                raise ZeroDivisionError("no")
+            return super().decide(event, view)
+
+    with pytest.raises(PolicyError, match=r"'failing' raised ZeroDivisionError.*Requested\(request=3"):
+        replay(rows(request=[1, 2, 3]), Failing())

@@ -1,0 +1,17 @@
+"""Progress bars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LONG = 100_000
+"""Requests or rounds above which a progress bar is shown."""
+
+
+def bar_of(requests: int, rounds: int, progress: bool | None) -> Any:
+    """A progress bar, for long replays or when it is asked for."""
+    if progress is False or (progress is None and max(requests, rounds) <= LONG):
+        return None
+    from tqdm.auto import tqdm
+
+    return tqdm(total=requests, desc="replay", unit="request", mininterval=0.5)
