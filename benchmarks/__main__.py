@@ -13,8 +13,8 @@ from benchmarks import apart, machine, report
 from benchmarks.rows import Row
 
 NAMES = (
-    "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "requests", "memory", "load", "failover",
-    "big", "cost", "faulty",
+    "import_time", "replay", "gram", "kmeans", "ingest", "cached_cosine", "evaluate", "requests", "memory", "load",
+    "failover", "big", "cost", "faulty",
 )  # fmt: skip
 LATEST = Path(__file__).with_name("latest.json")
 
