@@ -34,6 +34,7 @@ class Model:
         self.short: Shortcuts | None = None
         self.largest_bytes = 1
         """The largest output of a layer, for one example, where it is known."""
+        self._tried: Mapping[str, Any] = {}
         self.by_row = True
         """Whether each example is judged by itself, so that batches may be as large as one likes."""
         self._shapes = {name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
@@ -123,11 +124,13 @@ class Model:
                 self.largest_bytes = self.short.largest_bytes
                 self.short.spoil()
             except Exception:  # it does something that cannot be watched
+                self.short = None
                 return None
         layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
         self.module.to(memory_format=layout)  # outside of inference mode, where parameters cannot get new memory
         with running():
             if self.gives(trial, x.contiguous(memory_format=layout), expected):
+                self._tried = trial
                 return layout
         self.short.revert()
         self.short = None
@@ -159,16 +162,16 @@ class Model:
 
         `x` are a few examples, in the layout that it takes.
         """
+        weights, self._tried = self._tried, {}
         if self.short is None or any(m._forward_hooks or m._forward_pre_hooks for m in self.module.modules()):
             return None
         try:
             short = self.short.twin()
             other = Model(short.model, self.what, self.data)
             other.short = short
-            weights = _noisy(self.module.state_dict())
             self.put(weights)
             expected = self.forward(x)
-            self.put(_noisy(weights))
+            self.put(_noisy(weights))  # what the copy shares with this one would show
             return other if other.gives(weights, x, expected) else None
         except Exception:
             return None
@@ -180,9 +183,9 @@ def _close(found: NDArray[Any], expected: NDArray[Any], weights: Mapping[str, An
     """Whether outputs are as expected, as far as the dtype of the weights can tell."""
     brief = any(getattr(tensor, "dtype", None) is torch_module().bfloat16 for tensor in weights.values())
     relative, absolute = (_BRIEF, _BRIEF) if brief else (_RELATIVE, _ABSOLUTE)
-    least = absolute * float(np.abs(expected).max(initial=0.0))
-    close = found.shape == expected.shape and np.allclose(found, expected, rtol=relative, atol=least, equal_nan=True)
-    return bool(close)
+    if found.shape != expected.shape or not np.isfinite(expected).all():
+        return False
+    return bool(np.allclose(found, expected, rtol=relative, atol=absolute * float(np.abs(expected).max(initial=0.0))))
 
 
 def _noisy(state: Mapping[str, Any]) -> dict[str, Any]:
