@@ -12,7 +12,6 @@ import numpy as np
 from flstore.functions import wire
 from flstore.functions.memory import FunctionMemory
 from flstore.types import Key
-from flstore.workloads._evaluate import kept_bytes
 
 What: TypeAlias = tuple[str, frozenset[tuple[Key, int]]]
 """What was derived (``Derivable.derivation``), and from which objects: each by its name and by the last load that was
@@ -40,7 +39,7 @@ class Derived:
         self._memory = memory
         self._values: dict[What, tuple[dict[str, Any], int]] = {}
         self._underway: dict[What, asyncio.Future[Any]] = {}
-        memory.spare, memory.gone, memory.ready_bytes = self._make_room, self._forget, kept_bytes
+        memory.spare, memory.gone = self._make_room, self._forget
 
     def __len__(self) -> int:
         return len(self._values)
