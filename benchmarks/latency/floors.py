@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.latency.parameters import Parameters
-from benchmarks.latency.task import held_out, task
+from benchmarks.latency.task import held_out
 from flstore.federated.models import build, state_arrays
-from flstore.workloads._evaluate import evaluator
 
 _REPETITIONS = 5
 _SIDE = 4096
@@ -41,23 +40,29 @@ def floors(model: str, parameters: Parameters) -> pd.Series:
 
 
 def _flops(model: str) -> int:
-    """Of one model on all examples: those of the layers as they are, or of our shortcuts where these need fewer."""
+    """Of one model on all examples, without what is multiplied with padding."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    x = torch.from_numpy(held_out()[0].copy())
-    judged = evaluator("latency", *(getattr(task(model), name) for name in ("model", "data")))
-    plain = build(model).eval()
+    x = torch.from_numpy(held_out()[0][:1].copy())
+    network = build(model).eval()
     padding = [0]
-    for layer in plain.modules():
+    for layer in network.modules():
         if isinstance(layer, torch.nn.Conv2d):
             layer.register_forward_hook(lambda layer, given, _: padding.append(_with_padding(layer, given[0].shape)))
-    with torch.inference_mode():
-        with FlopCounterMode(display=False) as nominal:
-            plain(x[:1])
-        with FlopCounterMode(display=False) as ours, judged.loaded(state_arrays(plain)) as shortened:
-            shortened(x[:1])
-    return len(x) * min(nominal.get_total_flops() - sum(padding), ours.get_total_flops())
+        elif type(layer).__name__ == "ShiftedWindowAttentionV2":
+            layer.register_forward_hook(lambda layer, given, _: padding.append(_of_windows(layer, given[0].shape)))
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        network(x)
+    return len(held_out()[0]) * (int(counted.get_total_flops()) - sum(padding))
+
+
+def _of_windows(layer: Any, shape: tuple[int, ...]) -> int:
+    """Floating-point operations of an attention that fills its windows with padding, on one image."""
+    (height, width, channels), (down, right) = shape[1:], layer.window_size
+    real, window = height * width, down * right
+    padded = -(-height // down) * down * -(-width // right) * right
+    return 2 * (padded - real) * channels * 4 * channels + 4 * channels * (padded * window - real * min(real, window))
 
 
 def _with_padding(layer: Any, shape: tuple[int, ...]) -> int:

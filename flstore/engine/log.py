@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgpack
-import numpy as np
 import xxhash
 
 from flstore.engine.core import step
 from flstore.engine.state import State
+from flstore.engine.values import Plain, action_values, event_of, event_values, plain_keys
 from flstore.errors import InvalidParameterError, PolicyError
 from flstore.types import (
     Action,
-    Deleted,
-    Demand,
-    Drop,
     Event,
-    Feedback,
-    FunctionJoined,
-    FunctionLeaving,
-    FunctionLost,
     Ingested,
     KeySet,
-    Kind,
-    Load,
     Loaded,
     LoadFailed,
-    PolicyClass,
-    Prepare,
     Refused,
-    Requested,
-    Run,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -51,20 +38,12 @@ REMEMBERED, REMEMBERED_KEYS = 32, 2000
 """How many tuples of key sets are remembered as plain values, and how many keys each may name."""
 
 
-Plain: TypeAlias = Callable[[tuple[Any, ...]], list[Any]]
-"""From a tuple of key sets, or of pairs of a function and a key set, to plain values."""
-
-
-def _plain(keys: tuple[Any, ...]) -> list[Any]:
-    return [k.canonical() if isinstance(k, KeySet) else [k[0], k[1].canonical()] for k in keys]
-
-
-def digest(event: Event, actions: Iterable[Action], before: str = "", plain: Plain = _plain) -> str:
+def digest(event: Event, actions: Iterable[Action], before: str = "", plain: Plain = plain_keys) -> str:
     """16 hex digits over an event, the actions that it led to, and the digest before; the same on every machine.
 
     Hit counts are no part of it: they depend on when loads were done, decisions do not.
     """
-    body = [before, _event_values(event, plain), [_action_values(a, plain) for a in actions]]
+    body = [before, event_values(event, plain), [action_values(a, plain) for a in actions]]
     return xxhash.xxh3_64_hexdigest(msgpack.packb(body))
 
 
@@ -87,7 +66,7 @@ class _Chain:
         if found is None or found[0] is not keys:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = keys, _plain(keys)
+            found = keys, plain_keys(keys)
             if sum(len(k if isinstance(k, KeySet) else k[1]) for k in keys) <= REMEMBERED_KEYS:
                 self._known[id(keys)] = found
         return found[1]
@@ -155,13 +134,13 @@ class EventLog:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON lines: the header, then the initial state, then one line an event."""
-        lines = [{"format": FORMAT, **self.header}, [_event_values(e) for e in self.initial]]
+        lines = [{"format": FORMAT, **self.header}, [event_values(e) for e in self.initial]]
         with open(path, "w", encoding="utf-8") as file:
             for line in lines:
                 file.write(json.dumps(line) + "\n")
             for entry in self.entries:
                 faults = {"faults": entry.faults} if entry.faults else {}
-                file.write(json.dumps({"event": _event_values(entry.event), "digest": entry.digest, **faults}) + "\n")
+                file.write(json.dumps({"event": event_values(entry.event), "digest": entry.digest, **faults}) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> EventLog:
@@ -174,8 +153,8 @@ class EventLog:
         """
         try:
             lines = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-            header, initial = dict(lines[0]), [_event(v) for v in lines[1]]
-            entries = [Entry(_event(v["event"]), v["digest"], tuple(v.get("faults", ()))) for v in lines[2:]]
+            header, initial = dict(lines[0]), [event_of(v) for v in lines[1]]
+            entries = [Entry(event_of(v["event"]), v["digest"], tuple(v.get("faults", ()))) for v in lines[2:]]
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise InvalidParameterError(f"{path} is not an event log: {error!r}") from error
         if header.pop("format", None) != FORMAT:
@@ -215,87 +194,8 @@ def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tupl
 # --- events and actions as plain values -----------------------------------------------------------------------------
 
 
-def _event_values(event: Event, plain: Plain = _plain) -> list[Any]:
-    match event:
-        case Ingested(keys, sizes):
-            return ["ingested", keys.canonical(), sizes.tolist()]
-        case Requested(request, job, workload, policy_class, round, client, keys):
-            return ["requested", request, job, workload, str(policy_class), round, client, plain(keys)]
-        case Loaded(function, keys, generation):
-            return ["loaded", function, keys.canonical(), generation]
-        case LoadFailed(function, keys, reason, generation):
-            return ["load_failed", function, keys.canonical(), reason, generation]
-        case FunctionJoined(function, capacity, incarnation, holds):
-            return ["joined", function, capacity, incarnation, [[k.canonical(), s.tolist()] for k, s in holds]]
-        case FunctionLost(function, incarnation):
-            return ["lost", function, incarnation]
-        case FunctionLeaving(function):
-            return ["leaving", function]
-        case Demand(keys, copies):
-            return ["demand", keys.canonical(), copies]
-        case Deleted(key_sets):
-            return ["deleted", [k.canonical() for k in key_sets]]
-        case Feedback(request, useful):
-            return ["feedback", request, useful]
-    raise TypeError(f"not an event: {event!r}")
-
-
-def _event(values: list[Any]) -> Event:
-    name, *rest = values
-    match name:
-        case "ingested":
-            return Ingested(_key_set(rest[0]), np.asarray(rest[1], dtype=np.int64))
-        case "requested":
-            request, job, workload, policy_class, round, client, keys = rest
-            parts = tuple(_key_set(k) for k in keys)
-            return Requested(request, job, workload, PolicyClass(policy_class), round, client, parts)
-        case "loaded":
-            return Loaded(rest[0], _key_set(rest[1]), rest[2])
-        case "load_failed":
-            return LoadFailed(rest[0], _key_set(rest[1]), rest[2], rest[3])
-        case "joined":
-            holds = tuple((_key_set(k), np.asarray(s, dtype=np.int64)) for k, s in rest[3])
-            return FunctionJoined(rest[0], rest[1], rest[2], holds)
-        case "lost":
-            return FunctionLost(*rest)
-        case "leaving":
-            return FunctionLeaving(*rest)
-        case "demand":
-            return Demand(_key_set(rest[0]), rest[1])
-        case "deleted":
-            return Deleted(tuple(_key_set(k) for k in rest[0]))
-        case "feedback":
-            return Feedback(*rest)
-    raise ValueError(f"unknown event {name!r}")
-
-
 def _short(keys: KeySet) -> str:
     """Names objects by their interned ids, the first few of many."""
     named = [f"{r}" if c < 0 else f"{r}/{c}" for r, c in itertools.islice(keys.pairs(), 5)]
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return f"{keys.kind.name.lower()} {', '.join(named)}{more} (round/client) of job {keys.job}"
-
-
-def _key_set(values: list[Any]) -> KeySet:
-    job, kind, rounds, clients = values
-
-    def vector(axis: Any) -> Any:
-        return np.asarray(axis, dtype=np.int64) if isinstance(axis, list | tuple) else axis
-
-    return KeySet(job, Kind(kind), vector(rounds), vector(clients))
-
-
-def _action_values(action: Action, plain: Plain = _plain) -> list[Any]:
-    match action:
-        case Load(function, keys, source, size, generation, priority, part):
-            of_part = [] if part is None else [[part.number, part.of, str(part.cut)]]
-            return ["load", function, keys.canonical(), str(source), size, generation, priority, *of_part]
-        case Drop(function, keys, generation):
-            return ["drop", function, keys.canonical(), generation]
-        case Run(request, function, held, missing, _):
-            return ["run", request, function, plain(held), plain(missing)]
-        case Refused(keys, reason):
-            return ["refused", keys.canonical(), reason]
-        case Prepare(function, keys, what):
-            return ["prepare", function, keys.canonical(), what]
-    raise TypeError(f"not an action: {action!r}")

@@ -33,6 +33,7 @@ from flstore.functions.memory import SCRATCH_SHARE, Entry, FunctionMemory, cache
 from flstore.functions.window import Borrower, sees
 from flstore.persistence.values import read, take
 from flstore.types import Cut, Key, Kind, Part
+from flstore.workloads._evaluate import kept_bytes
 from flstore.workloads.base import Inputs
 
 IO_THREADS = 4
@@ -109,6 +110,7 @@ class CacheFunction(Desk, WorkerPlugin):
         self.incarnation = uuid.uuid4().hex
         self.borrower = Borrower()
         self.memory = FunctionMemory(min(self.memory_bytes, _room(worker)), scratch_share=self.scratch_share)
+        self.memory.ready_bytes = kept_bytes
         self.derived = Derived(self.memory)
         self._running, self._idle = 0, asyncio.Event()
         self._idle.set()

@@ -58,6 +58,8 @@ class FunctionMemory:
     derived_bytes: int = 0
     spare: Callable[[int], None] = lambda size_bytes: None
     """Called when requests need bytes that derived state takes."""
+    ready_bytes: Callable[[], int] = lambda: 0
+    """What the process keeps ready for requests, such as models to load weights into: derived state gets less room."""
     gone: Callable[[Key], None] = lambda key: None
     """Called when an object is not held any more."""
 
@@ -171,9 +173,14 @@ class FunctionMemory:
             self._room.notify_all()
 
     @property
+    def extra_bytes(self) -> int:
+        """What is kept besides objects."""
+        return self.derived_bytes + self.ready_bytes()
+
+    @property
     def spare_bytes(self) -> int:
         """What neither the cache may fill nor requests or derived state take at the moment."""
-        return self.memory_bytes - max(self.used_bytes, self.capacity_bytes) - self.scratch_bytes - self.derived_bytes
+        return self.memory_bytes - max(self.used_bytes, self.capacity_bytes) - self.scratch_bytes - self.extra_bytes
 
     def _remove(self, entry: Entry) -> None:
         del self.entries[entry.key]

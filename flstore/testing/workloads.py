@@ -11,7 +11,7 @@ One test function is enough:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from flstore.parts import cut
 from flstore.testing.sample_job import SampleJob, sample_job
 from flstore.types import Key, Kind, Part, PolicyClass
 from flstore.workloads import Workload, by_path, from_path
-from flstore.workloads.base import Additive, Derivable, Inputs, Scope
+from flstore.workloads.base import Additive, Derivable, Inputs, Piecewise, Scope
 
 SCOPES: tuple[Mapping[str, Any], ...] = (
     {}, {"round": 3}, {"client": "c1"}, {"round": 3, "client": "c1"}, {"rounds": (2, 3)},
@@ -49,6 +49,7 @@ def check_workload(
     - answer with its `result_type`, from those objects alone, whatever order they are in;
     - answer equally when it is asked again, and leave its inputs as they were;
     - if it is ``Derivable``, answer the same from what was derived before, and leave that as it was;
+    - if it is ``Piecewise``, answer the same from pieces that it computed ahead, without computing one again;
     - if it is ``Additive``, answer the same from ranges of the tensors as from whole ones, but for rounding;
     - meet a round, a client or a job that does not exist with an error of FLStore's, or with objects that do exist.
 
@@ -130,6 +131,8 @@ def _check_answers(workload: Workload, job: SampleJob, scope: Scope) -> None:
         _fail(f"the answer of {workload} about {scope} depends on the order in which its inputs arrived")
     if isinstance(workload, Derivable) and workload.derivation(keys):
         _check_derived(workload, job, scope, keys, first)
+    if isinstance(workload, Piecewise) and workload.piece:
+        _check_pieces(workload, job, scope, keys, first)
     if isinstance(workload, Additive) and workload.in_ranges and all(key.kind is not Kind.METADATA for key in keys):
         _check_ranges(workload, job, scope, keys, wire.unpack(first))
 
@@ -184,6 +187,28 @@ def _check_derived(workload: Derivable, job: SampleJob, scope: Scope, keys: list
     for _ in range(2):  # others use it afterwards
         if wire.pack_result(workload.finish(scope, total)) != answer:
             _fail(f"{workload} answers otherwise, about {scope}, from what it derived before")
+
+
+class _Pieces(dict[Any, Any]):
+    """Pieces by name and objects, as a function keeps them."""
+
+    def find(self, what: str, keys: Collection[Key]) -> Any:
+        return self.get((what, frozenset(keys)))
+
+    def keep(self, what: str, keys: Collection[Key], value: dict[str, Any]) -> None:
+        self[what, frozenset(keys)] = value
+
+
+def _check_pieces(workload: Piecewise, job: SampleJob, scope: Scope, keys: list[Key], answer: bytes) -> None:
+    known = _Pieces()
+    inputs = Inputs(scope, {key: job.read(key) for key in keys}, known)
+    steps = sum(1 for _ in workload.ahead(inputs))
+    computed = list(known)
+    for _ in range(2):  # others use them afterwards
+        if wire.pack_result(workload.compute(inputs)) != answer:
+            _fail(f"{workload} answers otherwise, about {scope}, from pieces that it computed ahead")
+    if not steps or not computed or list(known) != computed:
+        _fail(f"{workload} computed {len(computed)} pieces ahead, about {scope}, and needs {len(known)}")
 
 
 def _check_ranges(workload: Additive, job: SampleJob, scope: Scope, keys: list[Key], whole: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ KEPT = 4
 """Models with their data that a process keeps ready."""
 _BATCH_BYTES = 1 << 24
 """Of the largest output of a layer. What is larger by far gets fresh memory each time, which costs more than it."""
+_PLAIN_BYTES = 1 << 27
+"""The same for a model without shortcuts: as much as memory will surely have."""
 AT_ONCE = 2
 """Models at once, each with its share of the cores: threads of one model wait for each other at every layer."""
 _FEWEST = 32
@@ -64,6 +66,11 @@ def evaluator(workload: str, model: str, data: str, precision: str | None = None
     return found
 
 
+def kept_bytes() -> int:
+    """What the models and data that this process keeps ready take."""
+    return sum(found.size_bytes for found in list(_kept.values()))
+
+
 class Evaluator:
     """A model into which weights are loaded, and the data that it is judged on. Safe to use from several threads.
 
@@ -80,6 +87,8 @@ class Evaluator:
         Model and data in words, for messages.
     piece : str
         What its outputs are called among what a function keeps of an object: other data has another name.
+    size_bytes : int
+        What it takes while nothing is evaluated: models, what is kept for their shortcuts, and data.
     """
 
     def __init__(self, workload: str, model: str, data: str, precision: str | None = None) -> None:
@@ -101,20 +110,22 @@ class Evaluator:
             self._x = self._x.to(floats[0])
             self.x = (self._x.float() if floats[0] is self._torch.bfloat16 else self._x).numpy()
         self._specialise(Model(module, named, data))
+        own = {tensor.data_ptr(): tensor.nbytes for model in self._models for tensor in model.tensors()}
+        self.size_bytes = sum(own.values()) + self.x.nbytes + self._x.nbytes
 
     def _specialise(self, model: Model) -> None:
         layout = model.specialise(self._x[:_TRIED], self._running)
         self._models, rows = [model], len(self.x)
-        most = rows
-        if layout is not None and model.short is not None:
+        most = _PLAIN_BYTES // model.largest_bytes
+        if layout is not None:
             self._x = self._x.contiguous(memory_format=layout)
-            most = max(1, _BATCH_BYTES // max(1, model.short.largest_bytes))
+            most = _BATCH_BYTES // model.largest_bytes
             if min(_cores(), AT_ONCE) > 1:
                 with self._running():
                     twin = model.twin(self._x[:_TRIED])
                 self._models += [] if twin is None else [twin]
-        batches = -(-rows // most)
-        if rows >= _FEWEST * len(self._models):
+        batches = -(-rows // max(1, most)) if model.by_row else 1
+        if model.by_row and rows >= _FEWEST * len(self._models):
             batches = -(-batches // len(self._models)) * len(self._models)
         self._batch = -(-rows // batches)
         self._threads = max(1, _cores() // len(self._models))

@@ -59,6 +59,7 @@ class Shortcut:
     def release(self) -> None:
         """Let go of the weights."""
         self.get = self.get_norm = _nothing
+        self.bias: Any = None
 
     def fits(self, x: Any) -> bool:
         """Whether `x` is what the shortcut was made for."""
@@ -219,7 +220,7 @@ class _Pointwise(Shortcut):
 
     def release(self) -> None:
         super().release()
-        self.matrix = self.bias = None
+        self.matrix = None
 
     def short(self, x: Any) -> Any:
         down, right = self.layer.stride
@@ -255,7 +256,7 @@ class _Linear(Shortcut):
 
     def release(self) -> None:
         super().release()
-        self.matrix = self.bias = None
+        self.matrix = None
 
     def fits(self, x: Any) -> bool:
         return x.ndim > 1 and x.shape[-1] == self.layer.in_features

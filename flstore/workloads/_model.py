@@ -32,6 +32,11 @@ class Model:
     def __init__(self, module: Any, what: str, data: str) -> None:
         self.module, self.what, self.data = module, what, data
         self.short: Shortcuts | None = None
+        self.largest_bytes = 1
+        """The largest output of a layer, for one example, where it is known."""
+        self._tried: Mapping[str, Any] = {}
+        self.by_row = True
+        """Whether each example is judged by itself, so that batches may be as large as one likes."""
         self._shapes = {name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
 
     def load(self, tensors: Mapping[str, NDArray[Any]], fused: bool = True) -> None:
@@ -59,6 +64,11 @@ class Model:
         """Let go of the weights, which may be dropped now."""
         if self.short:
             self.short.release()
+
+    def tensors(self) -> list[Any]:
+        """What it keeps."""
+        state = [tensor for tensor in self.module.state_dict().values() if hasattr(tensor, "data_ptr")]
+        return state + (self.short.tensors() if self.short else [])
 
     @contextmanager
     def loaded(self, tensors: Mapping[str, NDArray[Any]], fused: bool = True) -> Iterator[Model]:
@@ -106,15 +116,21 @@ class Model:
         with running():
             before = {name: t.clone() if hasattr(t, "clone") else t for name, t in self.module.state_dict().items()}
             trial, expected = self._expected(before, x)
+            pieces = [self.forward(x[at : at + 1]) for at in range(len(x))]
+            self.by_row = _close(np.concatenate(pieces), expected, trial)
             self.module.load_state_dict(before)
             try:
                 self.short = Shortcuts(self.module, x)
+                self.largest_bytes = self.short.largest_bytes
+                self.short.spoil()
             except Exception:  # it does something that cannot be watched
+                self.short = None
                 return None
         layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
         self.module.to(memory_format=layout)  # outside of inference mode, where parameters cannot get new memory
         with running():
             if self.gives(trial, x.contiguous(memory_format=layout), expected):
+                self._tried = trial
                 return layout
         self.short.revert()
         self.short = None
@@ -139,33 +155,37 @@ class Model:
             return False
         finally:
             self.release()
-        brief = next((t.dtype for t in weights.values() if hasattr(t, "dtype")), None) is torch_module().bfloat16
-        relative, absolute = (_BRIEF, _BRIEF) if brief else (_RELATIVE, _ABSOLUTE)
-        least = absolute * float(np.abs(expected).max(initial=0.0))
-        return found.shape == expected.shape and bool(
-            np.allclose(found, expected, rtol=relative, atol=least, equal_nan=True)
-        )
+        return _close(found, expected, weights)
 
     def twin(self, x: Any) -> Model | None:
         """Another one, for another thread; None where a copy is not sure to be apart from this one.
 
         `x` are a few examples, in the layout that it takes.
         """
+        weights, self._tried = self._tried, {}
         if self.short is None or any(m._forward_hooks or m._forward_pre_hooks for m in self.module.modules()):
             return None
         try:
             short = self.short.twin()
             other = Model(short.model, self.what, self.data)
             other.short = short
-            weights = _noisy(self.module.state_dict())
             self.put(weights)
             expected = self.forward(x)
-            self.put(_noisy(weights))
+            self.put(_noisy(weights))  # what the copy shares with this one would show
             return other if other.gives(weights, x, expected) else None
         except Exception:
             return None
         finally:
             self.release()
+
+
+def _close(found: NDArray[Any], expected: NDArray[Any], weights: Mapping[str, Any]) -> bool:
+    """Whether outputs are as expected, as far as the dtype of the weights can tell."""
+    brief = any(getattr(tensor, "dtype", None) is torch_module().bfloat16 for tensor in weights.values())
+    relative, absolute = (_BRIEF, _BRIEF) if brief else (_RELATIVE, _ABSOLUTE)
+    if found.shape != expected.shape or not np.isfinite(expected).all():
+        return False
+    return bool(np.allclose(found, expected, rtol=relative, atol=absolute * float(np.abs(expected).max(initial=0.0))))
 
 
 def _noisy(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,13 @@ class Shortcuts:
         mine = {name for _, names, _ in self._all for name in names.values()}
         return mine | {name for _, _, names in self._all for name in names.values()} if fused else mine
 
+    def spoil(self) -> None:
+        """Make what the model need not be given NaN, so that it shows if anybody reads it all the same."""
+        state = self.model.state_dict(keep_vars=True)
+        for name in self.own():
+            if state[name].is_floating_point():
+                state[name].fill_(float("nan"))
+
     def prepare(self, source: Mapping[str, Any] | None = None, fused: bool = True) -> None:
         """Take over new weights.
 
@@ -87,6 +94,11 @@ class Shortcuts:
                 vars(layer).pop("forward", None)
         for made, names, of_norm in self._all:
             made.take(_getter(made.layer, names, source), _getter(made.norm, of_norm, source), fused)
+
+    def tensors(self) -> list[Any]:
+        """What is kept besides the model."""
+        kept = (value for made, *_ in self._all for value in vars(made).values())
+        return [value for value in kept if hasattr(value, "data_ptr")]
 
     def release(self) -> None:
         """Let go of the weights that were taken over."""

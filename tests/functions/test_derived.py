@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flstore.functions import wire
 from flstore.functions.derived import Derived, size_of
 from flstore.functions.memory import FunctionMemory
 from flstore.types import Key, Kind
@@ -112,3 +113,33 @@ def test_an_error_is_everybodys_and_not_kept() -> None:
         return [*map(repr, errors), *await made(derived, A)]
 
     assert asyncio.run(go()) == ["ValueError('no')", "ValueError('no')", "first"]
+
+
+def test_models_kept_ready_leave_it_less_room() -> None:
+    async def go() -> list[int]:
+        memory = await memory_with(A)
+        derived = Derived(memory)
+        memory.ready_bytes = lambda: memory.memory_bytes
+        await made(derived, A)
+        none = len(derived)
+        memory.ready_bytes = lambda: 0
+        await made(derived, A)
+        return [none, len(derived)]
+
+    assert asyncio.run(go()) == [0, 1]
+
+
+def test_pieces_are_known_to_every_request_about_their_object() -> None:
+    async def go() -> list[Any]:
+        derived = Derived(await memory_with(A, B))
+        order = {"objects": [[wire.key_values(key), 100, "", 0] for key in (A, B)]}
+        first = derived.known(order)
+        assert first.find("outputs", [A]) is None
+        await asyncio.to_thread(first.keep, "outputs", [A], VALUE)
+        await asyncio.sleep(0)
+        second = derived.known(order)
+        found = second.find("outputs", [A])
+        await derived._memory.drop([A], 1)
+        return [first.all_known, found is VALUE, second.all_known, derived.known(order).find("outputs", [A])]
+
+    assert asyncio.run(go()) == [False, True, True, None]
