@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.latency.parameters import Parameters
 from benchmarks.latency.task import task
@@ -68,7 +71,15 @@ def opened(
             system = files if name == files.name else _start(name, model, parameters, folder, s3, stack, derive)
             system.task(**vars(task(model)))
             found[name] = system
+        _await_ready(found["FLStore"])
         yield found
+
+
+def _await_ready(store: Any) -> None:
+    """Return when the functions have imported what the task names."""
+    what = {"model": store.task().model, "data": store.task().data}
+    for number in store._pool.functions:
+        asyncio.run_coroutine_threadsafe(store._pool.call(number, "prepare", task=what), store._pool.loop).result()
 
 
 def _start(
@@ -102,6 +113,8 @@ def take_in(systems: Mapping[str, System], round: Round) -> None:
             systems[name].refresh([round.number])  # type: ignore[attr-defined]
 
 
-def settle(systems: Mapping[str, System]) -> float:
-    """Wait until FLStore has computed ahead what it means to; the seconds that took."""
-    return 0.0
+def busy_s(systems: Mapping[str, System]) -> float:
+    """Processor seconds that FLStore's functions have used so far."""
+    store: Any = systems["FLStore"]
+    times = [psutil.Process(function.pid).cpu_times() for function in store._pool.functions.values()]
+    return sum(float(time.user + time.system) for time in times)

@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from benchmarks.latency.parameters import Parameters
-from benchmarks.latency.systems import opened, recorded, rounds, settle, take_in
+from benchmarks.latency.systems import busy_s, opened, recorded, rounds, take_in
 from experiments.fig07 import same_answer
 from flstore.system import System
 
@@ -67,8 +67,8 @@ def measure(model: str, parameters: Parameters) -> pd.DataFrame:
     -------
     DataFrame
         model, column ("exact", "derived", "bfloat16"), workload, round, system, ask, latency_s, the fields of its
-        record, `settle_s` (what FLStore computed ahead for the requests about the round), `weight` (how many requests
-        of the trace it stands for), `equal` (its answer is that of the first system).
+        record, `ahead_s` (processor seconds of FLStore's functions while the round was taken in), `weight` (how many
+        requests of the trace it stands for), `equal` (its answer is that of the first system).
     """
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="flstore-latency-") as folder, ExitStack() as stack:
@@ -78,8 +78,9 @@ def measure(model: str, parameters: Parameters) -> pd.DataFrame:
                 way.systems, model, parameters, Path(tempfile.mkdtemp(dir=folder)), files, way.derive
             ) as systems:
                 for about in tqdm(list(rounds(files)), f"{model} {way.column}", disable=None):
+                    before_s = busy_s(systems)
                     take_in(systems, about)
-                    fixed = {"model": model, "column": way.column, "settle_s": settle(systems) if way.derive else 0.0}
+                    fixed = {"model": model, "column": way.column, "ahead_s": busy_s(systems) - before_s}
                     for request in way.requests if about.updates else []:
                         found = _asked(systems, about.number, request, way.asks, parameters.again_below_s)
                         rows += [{**fixed, **row} for row in found]
