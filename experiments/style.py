@@ -18,6 +18,7 @@ COLOURS = {
     "lru": "#D55E00",
     "fifo": "#E69F00",
     "lfu": "#CC79A7",
+    "belady": "#009E73",
 }
 PAPER = {"marker": "D", "color": "#000000", "label": "paper", "linestyle": "none"}
 
