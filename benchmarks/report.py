@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row
 
-FORMAT = 1
+FORMAT = 2
 
 
-def document(
-    environment: Mapping[str, Any], found: Mapping[str, Iterable[Row]], took_s: Mapping[str, float]
-) -> dict[str, Any]:
-    """All figures of a run as JSON values.
+def result(name: str, environment: Mapping[str, Any], rows: Iterable[Row], took_s: float) -> dict[str, Any]:
+    """The figures of one benchmark as JSON values.
 
     Parameters
     ----------
+    name : str
+        Of the benchmark.
     environment : dict
-        Where it took place.
-    found : dict of str to rows
-        By benchmark.
-    took_s : dict of str to float
-        Seconds that each benchmark took as a whole.
+        Where and when it took place, and of which commit.
+    rows : iterable of Row
+        What was found.
+    took_s : float
+        Seconds that it took as a whole.
     """
-    results = [
-        {"benchmark": name, "took_s": round(took_s[name], 1), "rows": [asdict(r) for r in rows]}
-        for name, rows in found.items()
-    ]
-    return {"format": FORMAT, **environment, "results": results}
+    return {"benchmark": name, **environment, "took_s": round(took_s, 1), "rows": [asdict(row) for row in rows]}
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a document as JSON."""
+def update(path: Path, found: Mapping[str, Any], order: Sequence[str]) -> None:
+    """Put a result into a file of results, in place of the one of the same benchmark.
+
+    Raises
+    ------
+    ValueError
+        The file is of another format.
+    """
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"format": FORMAT, "results": []}
+    if content["format"] != FORMAT:
+        raise ValueError(f"{path} is of format {content['format']}, not {FORMAT}; name another --output, or remove it")
+    kept = [other for other in content["results"] if other["benchmark"] != found["benchmark"]]
+    content["results"] = sorted([*kept, found], key=lambda r: order.index(r["benchmark"]))
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
