@@ -117,7 +117,6 @@ def _asked(
     again_below_s: float,
 ) -> list[dict[str, Any]]:
     label, workload, params = request
-    scope = {} if workload == "hyperparameters" or params.get("by") == "oort" else {"round": round}
     answers = {name: _Answers(asks[name], name == "FLStore") for name in systems}
     expected: list[Any] = []
     for ask in range(max(asks.values())):
@@ -125,7 +124,7 @@ def _asked(
         turn = (round + ask) % max(1, len(waiting))
         for name in waiting[turn:] + waiting[:turn]:
             began = time.perf_counter()
-            result = systems[name].request(workload, **scope, **params)
+            result = systems[name].request(workload, round=round, **params)
             took_s = time.perf_counter() - began
             expected = expected or [result.value]
             row = {
