@@ -56,6 +56,7 @@ def test_it_has_the_size_of_llama_3_2_1b() -> None:
     assert model.model.rotary_emb.inv_freq.dtype is torch.float32
 
 
+@pytest.mark.slow  # a function's process imports torch and transformers
 def test_the_systems_generate_what_the_library_does(task: dict[str, Any], tmp_path: Path) -> None:
     weights = llama.weights(llama.TINY)
     with FLStore.local(functions=1, memory="64MiB", root=str(tmp_path / "root")) as store:

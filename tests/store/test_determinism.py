@@ -14,7 +14,7 @@ from flstore.engine.log import Entry
 from flstore.types import Drop, FunctionLost, Ingested, Load, Loaded, LoadFailed, Refused, Requested
 from tests.store.conftest import fill, make_round
 
-QUICK = ["tailored", "p3", "lru", "adaptive"]
+QUICK = ["tailored", "lru", "adaptive"]
 LIVE = [name for name in policies.names() if not policies.get(name).needs_future]
 SLOW = [name for name in LIVE if name not in QUICK]
 POLICIES = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
