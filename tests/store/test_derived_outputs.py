@@ -55,7 +55,7 @@ def test_one_workload_evaluates_the_next_round_for_all(opened: Any, tmp_path: Pa
 
 
 def test_what_a_request_had_to_compute_is_kept(opened: Any, tmp_path: Path) -> None:
-    store = opened(functions=1, root=f"memory://{tmp_path.name}")
+    store = opened(functions=1)
     assert not ask(store, "incentives", 3).record.derived
     before = passes(tmp_path)
     for name in ("incentives", "inference", "scheduling_performance"):
@@ -109,7 +109,7 @@ def test_they_go_with_their_round_and_with_their_function(opened: Any) -> None:
 
 
 def test_other_data_and_precision_are_evaluated_apart(opened: Any, tmp_path: Path) -> None:
-    store = opened(functions=1, root=f"memory://{tmp_path.name}")
+    store = opened(functions=1)
     rng, path = np.random.default_rng(1), str(tmp_path / "held_out.npz")
     labels = rng.integers(0, 10, 20)
     answers = []
