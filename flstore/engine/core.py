@@ -76,10 +76,11 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
     actions, counts, failed = _settled(state, policy, event, None if known is None else known.counts)
     if isinstance(event, Requested):
         if known is not None and state.standing.get(event.keys) is known:
-            return [dataclasses.replace(known.run, request=event.request)]
-        run = reroute(state, event, counts)
-        if not actions and failed is None and not counts.misses:
-            state.standing.note(event.keys, counts, run)
+            run = dataclasses.replace(known.run, request=event.request)
+        else:
+            run = reroute(state, event, counts)
+            if not actions and not counts.misses:
+                state.standing.note(event.keys, counts, run)
         actions.append(run)
     return _told(actions, failed)
 

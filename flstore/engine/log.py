@@ -191,9 +191,6 @@ def fold(log: EventLog, policy: Policy, *, decisions_only: bool = False) -> tupl
     return state, differing
 
 
-# --- events and actions as plain values -----------------------------------------------------------------------------
-
-
 def _short(keys: KeySet) -> str:
     """Names objects by their interned ids, the first few of many."""
     named = [f"{r}" if c < 0 else f"{r}/{c}" for r, c in itertools.islice(keys.pairs(), 5)]

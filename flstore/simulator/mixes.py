@@ -14,7 +14,6 @@ import pandas as pd
 from flstore.errors import InvalidParameterError, UnknownNameError
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.simulator.checks import check, check_participation
-from flstore.types import PolicyClass
 
 
 def online(
@@ -181,14 +180,3 @@ def _rows(
         )
         .reset_index(drop=True)
     )
-
-
-def by_class() -> dict[str, list[str]]:
-    """The workloads of each class of the taxonomy (Table 1).
-
-    Examples
-    --------
-    >>> by_class()["P3"]
-    ['lineage']
-    """
-    return {str(c): [name for name, of in CLASS_OF.items() if of is c] for c in PolicyClass}

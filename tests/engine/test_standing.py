@@ -11,6 +11,7 @@ import pytest
 from flstore import policies
 from flstore.engine import State, standing, step
 from flstore.engine.log import _Chain, digest
+from flstore.errors import PolicyError
 from flstore.types import (
     Deleted,
     Event,
@@ -87,3 +88,17 @@ def test_it_is_used_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(state.standing._found) <= standing.MOST
     step(state, policy, Ingested(of(2), np.full(5, 20)))
     assert not state.standing._found
+
+
+def test_a_policy_that_fails_is_told_of_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, policy = State(instant=True), policies.make("p4")
+    step(state, policy, FunctionJoined(0, 4000))
+    step(state, policy, Ingested(of(1), np.full(5, 20)))
+    event = Requested(1, 0, "hyperparameters", PolicyClass.P4, 1, None, (of(1),))
+    runs = step(state, policy, event)
+    assert state.standing.get(event.keys) is not None
+    monkeypatch.setattr(policy, "decide", lambda event, view: 1 / 0)
+    for number in (2, 3):
+        with pytest.raises(PolicyError, match="ZeroDivisionError") as failed:
+            step(state, policy, replace(event, request=number))
+        assert failed.value.actions == (replace(runs[0], request=number),)
