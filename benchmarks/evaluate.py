@@ -10,50 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import rounds
+from benchmarks.latency.floors import flops_of
+from benchmarks.latency.task import held_out, task
 from benchmarks.rows import Row, timed
 from benchmarks.timing import interleaved
-from flstore.workloads._evaluate import AT_ONCE, Evaluator
+from flstore.federated.models import MODELS, build, state_arrays
+from flstore.workloads._evaluate import Evaluator
 
-MODELS = ("efficientnet_v2_s", "resnet18", "mobilenet_v3_small", "swin_v2_t")
 ROUNDING = 1e-4
 """How far outputs may be from those of plain torch, in units of the largest of them."""
 _SQUARE = 2048
 _REPETITIONS = {"efficientnet_v2_s": 3, "resnet18": 7, "mobilenet_v3_small": 7, "swin_v2_t": 3}
 """Plain torch takes half a minute for ten Swins of images this small."""
-
-
-def held_out() -> tuple[NDArray[Any], NDArray[Any]]:
-    """The 360 held-out digits."""
-    from flstore.federated.data import digits
-
-    data = digits(1)
-    return data.test_images, data.test_labels
-
-
-def efficientnet_v2_s() -> Any:
-    """A network of the paper."""
-    return _build("efficientnet_v2_s")
-
-
-def resnet18() -> Any:
-    """A network of the paper."""
-    return _build("resnet18")
-
-
-def mobilenet_v3_small() -> Any:
-    """A network of the paper."""
-    return _build("mobilenet_v3_small")
-
-
-def swin_v2_t() -> Any:
-    """A network of the paper."""
-    return _build("swin_v2_t")
-
-
-def _build(name: str) -> Any:
-    from flstore.federated.models import build
-
-    return build(name)
 
 
 def run(quick: bool = False) -> list[Row]:
@@ -64,13 +32,11 @@ def run(quick: bool = False) -> list[Row]:
 def _measure(name: str, quick: bool) -> list[Row]:
     import torch
 
-    from flstore.federated.models import state_arrays
-
-    clients = rounds.perturbed(state_arrays(_build(name)), 2 if quick else rounds.CLIENTS)
+    clients = rounds.perturbed(state_arrays(build(name)), 2 if quick else rounds.CLIENTS)
     updates = list(rounds.encoded(clients).values())
     ours = _evaluator(name)
     brief = _evaluator(name, "bfloat16")
-    plain, module = _plain(name, updates)
+    plain = _plain(name, updates)
     found = ours.outputs_of(updates)
     error, agreement = _compare(found, plain(), exact=True)
     shorter = _compare(brief.outputs_of(updates), found, exact=False)[1]
@@ -81,7 +47,7 @@ def _measure(name: str, quick: bool) -> list[Row]:
         "one": partial(ours.outputs, updates[0]), "product": lambda: torch.mm(square, square, out=product),
     }  # fmt: skip
     took = interleaved(ways, 2 if quick else _REPETITIONS[name])
-    flops = _flops(module) * len(updates)
+    flops = flops_of(name) * len(updates)
     # The highest rate that was seen: what disturbs the machine must not lower the floor.
     floor = flops / (2 * _SQUARE**3 / took["product"].low)
     title, count = f"evaluate {name}", len(updates)
@@ -93,8 +59,8 @@ def _measure(name: str, quick: bool) -> list[Row]:
         ),
         timed(
             f"{title}: {count} updates, against the floor", took["ours"], against=floor,
-            peer=f"{flops / 1e9:.0f} GFLOP of plain torch at the rate of a {_SQUARE} x {_SQUARE} product",
-            note="products with padding count, which shortcuts leave out",
+            peer=f"{flops / 1e9:.0f} GFLOP at the rate of a {_SQUARE} x {_SQUARE} product",
+            note="without the products with padding",
         ),
         timed(f"{title}: one update", took["one"]),
         timed(f"{title}: plain torch", took["plain"]),
@@ -106,13 +72,14 @@ def _measure(name: str, quick: bool) -> list[Row]:
 
 
 def _evaluator(name: str, precision: str | None = None) -> Evaluator:
-    return Evaluator("benchmark", f"{__name__}:{name}", f"{__name__}:held_out", precision)
+    judged = task(name)
+    return Evaluator("benchmark", judged.model, judged.data, precision)
 
 
-def _plain(name: str, updates: Any) -> tuple[Callable[[], list[NDArray[Any]]], Any]:
+def _plain(name: str, updates: Any) -> Callable[[], list[NDArray[Any]]]:
     import torch
 
-    module = _build(name).eval()
+    module = build(name).eval()
     x = torch.from_numpy(held_out()[0].copy())
 
     def outputs() -> list[NDArray[Any]]:
@@ -123,7 +90,7 @@ def _plain(name: str, updates: Any) -> tuple[Callable[[], list[NDArray[Any]]], A
                 found.append(module(x).numpy())
         return found
 
-    return outputs, module
+    return outputs
 
 
 def _compare(found: list[NDArray[Any]], expected: list[NDArray[Any]], exact: bool) -> tuple[float, float]:
@@ -133,14 +100,3 @@ def _compare(found: list[NDArray[Any]], expected: list[NDArray[Any]], exact: boo
     if exact and (error > ROUNDING or agreement < 1):
         raise RuntimeError(f"outputs differ by {error:.1e}, labels agree in {agreement:.2%}: not the same computation")
     return error, agreement
-
-
-def _flops(module: Any) -> int:
-    """Of all examples, in layers that multiply matrices."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    x = held_out()[0]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.from_numpy(x[:AT_ONCE].copy()))
-    return int(counter.get_total_flops()) * len(x) // AT_ONCE

@@ -27,7 +27,7 @@ def floors(model: str, parameters: Parameters) -> pd.Series:
     sum_s = _seconds_a_byte()
     network = build(model).eval()
     size = sum(array.nbytes for array in state_arrays(network).values())
-    forward_s = _flops(model) * _seconds_a_flop()
+    forward_s = flops_of(model) * _seconds_a_flop()
     updates = parameters.clients_per_round
     clusters = parameters.workloads["personalization"]["clusters"]
     read_s = (updates + 1) * size * sum_s
@@ -39,8 +39,8 @@ def floors(model: str, parameters: Parameters) -> pd.Series:
     return pd.Series(found, name=model)
 
 
-def _flops(model: str) -> int:
-    """Of one model on all examples, without what is multiplied with padding."""
+def flops_of(model: str) -> int:
+    """Floating-point operations of one model on all examples, without what is multiplied with padding."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -48,9 +48,8 @@ class Run:
         settle(self._state, policy, FunctionJoined(0, capacity_bytes))
         self._function = self._state.functions[0]
         self._pending = dict(trace.rounds)
-        self._silent: dict[
-            int, list[int]
-        ] = {}  # by job, the last first: rounds that nobody asks for and that are to come
+        # By job, the last first: rounds that nobody asks for and that are to come.
+        self._silent: dict[int, list[int]] = {}
         self._all: dict[int, list[int]] = {}  # the same of all rounds, where requests say which exist
         self.service_s: dict[str, float] = {}
         self.outcome = np.full(len(trace.client), MISS, dtype=np.int8)
