@@ -104,7 +104,8 @@ class CacheFunction(Desk, WorkerPlugin):
         from flstore.persistence import ObjectStore
 
         self.worker, self._leaving = worker, False
-        if worker.nanny is not None and self.lease_s is None:
+        self._alone = worker.nanny is not None and self.lease_s is None  # in this process
+        if self._alone:
             own_process.collect_seldom()
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
@@ -280,7 +281,8 @@ class CacheFunction(Desk, WorkerPlugin):
         self._check(incarnation)
         meant = [wire.key_of(values) for values in wire.unpack(keys)]
         await self.memory.drop(meant, generation, settled, valid=lambda: incarnation == self.incarnation)
-        await self._in_io(own_process.give_back)
+        if self._alone:
+            await self._in_io(own_process.give_back)
         return {}
 
     async def _get(self, keys: Any, part: Any = None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from flstore.workloads._data import load, version
 from flstore.workloads._imports import call_path
 from flstore.workloads._model import Model
 from flstore.workloads._scores import check_task, judge
-from flstore.workloads._stages import as_tensor, check_module, torch_module
+from flstore.workloads._stages import as_tensor, available_cores, check_module, torch_module, torch_threads
 
 KEPT = 4
 """Models with their data that a process keeps ready."""
@@ -120,7 +119,7 @@ class Evaluator:
         if layout is not None:
             self._x = self._x.contiguous(memory_format=layout)
             most = _BATCH_BYTES // model.largest_bytes
-            if min(_cores(), AT_ONCE) > 1:
+            if min(available_cores(), AT_ONCE) > 1:
                 with self._running():
                     twin = model.twin(self._x[:_TRIED])
                 self._models += [] if twin is None else [twin]
@@ -128,19 +127,13 @@ class Evaluator:
         if model.by_row and rows >= _FEWEST * len(self._models):
             batches = -(-batches // len(self._models)) * len(self._models)
         self._batch = -(-rows // batches)
-        self._threads = max(1, _cores() // len(self._models))
+        self._threads = max(1, available_cores() // len(self._models))
         self._pool = ThreadPoolExecutor(len(self._models), thread_name_prefix="flstore-evaluate")
 
     @contextmanager
     def _running(self, threads: int | None = None) -> Iterator[None]:
-        # A Dask worker's environment says one thread; and some numbers of threads are of the whole process.
-        before = self._torch.get_num_threads()
-        self._torch.set_num_threads(threads or _cores())
-        try:
-            with self._torch.inference_mode():
-                yield
-        finally:
-            self._torch.set_num_threads(before)
+        with torch_threads(threads), self._torch.inference_mode():
+            yield
 
     def each(self, many: Sequence[Tensors], work: Callable[[Any], T]) -> list[T]:
         """What `work` makes of the model with each of these weights, in evaluation and inference mode.
@@ -249,7 +242,3 @@ class Evaluator:
 def outputs_name(model: Any, data: Any, precision: str | None) -> str:
     """What outputs are called among pieces, as far as parameters say."""
     return f"outputs of {model} on {data} in {precision or 'its own precision'}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,6 @@ clients the matrix of them has a hundred numbers, and the pass that makes it is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from flstore.codec import ClientUpdate, aligned_empty
 from flstore.errors import InvalidUpdateError
 from flstore.tensors import nonfinite
+from flstore.workloads._stages import available_cores
 
 Matrix = NDArray[np.float64]
 
@@ -271,8 +271,7 @@ def _of_chunk(
 
 def cores() -> int:
     """How many threads may share the chunks of a pass over the updates."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(_MOST_THREADS, found)
+    return min(_MOST_THREADS, available_cores())
 
 
 def _products(rows: Sequence[NDArray[np.generic]]) -> Matrix:

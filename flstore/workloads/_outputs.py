@@ -36,15 +36,12 @@ def outputs(judge: Evaluator, inputs: Inputs, keys: Sequence[Key]) -> list[NDArr
 
 def finite(inputs: Inputs, keys: Sequence[Key]) -> NDArray[np.bool_]:
     """Which of these are free of NaN and infinities."""
-    found = []
-    for key in keys:
-        value = None if inputs.known is None else inputs.known.find(FINITE, [key])
-        if value is None:
-            value = {"finite": is_finite(inputs.data[key])}
-            if inputs.known is not None:
-                inputs.known.keep(FINITE, [key], value)
-        found.append(value["finite"])
-    return np.array(found, dtype=bool)
+
+    def one(key: Key) -> bool:
+        found = inputs.once(FINITE, [key], lambda: {"finite": is_finite(inputs.data[key])})
+        return bool(found["finite"])
+
+    return np.array([one(key) for key in keys], dtype=bool)
 
 
 def ahead(judge: Evaluator, inputs: Inputs, round: int, also_finite: bool = False) -> Iterator[None]:

@@ -134,11 +134,11 @@ def as_tensor(array: NDArray[Any]) -> Any:
 
 
 @contextmanager
-def all_cores() -> Iterator[None]:
-    """Let torch use every core: a Dask worker's environment says one thread."""
+def torch_threads(count: int | None = None) -> Iterator[None]:
+    """Let torch use so many threads, or every core: a Dask worker's environment says one."""
     torch = torch_module()
-    before = torch.get_num_threads()  # one number of the whole process
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    before = torch.get_num_threads()  # some such numbers are of the whole process
+    torch.set_num_threads(count or available_cores())
     try:
         yield
     finally:
@@ -149,10 +149,15 @@ def run(layers: list[Any], batches: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """What comes out of `layers`, batch by batch."""
     torch = torch_module()
     found = []
-    with all_cores(), torch.inference_mode():
+    with torch_threads(), torch.inference_mode():
         for batch in batches:
             values = as_tensor(batch)
             for layer in layers:
                 values = layer(values)
             found.append(values.numpy())
     return found
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ add one, write a file with a :class:`Workload` subclass and register it by name 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -72,6 +72,15 @@ class Inputs:
     data: Mapping[Key, Any]
     known: Known | None = None
     """What is known of them already; None where nothing is kept."""
+
+    def once(self, what: str, keys: Collection[Key], compute: Callable[[], dict[str, Any]]) -> Mapping[str, Any]:
+        """What is known of exactly these objects under this name; else what `compute` gives, which is then kept."""
+        found = None if self.known is None else self.known.find(what, keys)
+        if found is None:
+            found = compute()
+            if self.known is not None:
+                self.known.keep(what, keys, found)
+        return found
 
     def updates(self, round: int) -> dict[str, ClientUpdate]:
         """Client updates of `round` by client id, sorted by id."""

@@ -161,12 +161,7 @@ class Personalization(Piecewise):
 
     def _products(self, inputs: Inputs) -> Mapping[str, Any]:
         """What clustering derives, which it may have done before."""
-        found = None if inputs.known is None else inputs.known.find(PRODUCTS, inputs.data)
-        if found is None:
-            found = self._clustering.derive(inputs)
-            if inputs.known is not None:
-                inputs.known.keep(PRODUCTS, inputs.data, found)
-        return found
+        return inputs.once(PRODUCTS, inputs.data, lambda: self._clustering.derive(inputs))
 
     @property
     def _clustering(self) -> Clustering:
