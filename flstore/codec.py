@@ -121,6 +121,33 @@ class ClientUpdate(Mapping[str, NDArray[Any]]):
         """
         return runs(self._data, self._fields, dtype)
 
+    def shared_runs(self, other: ClientUpdate) -> Iterator[tuple[str, str]]:
+        """First and last name of stretches of tensors that lie side by side here and in `other`, for :meth:`stretch`.
+
+        Of the tensors that both have, in the order of their places here; within a stretch each side has one dtype, and
+        tensors without a value are in none.
+        """
+        last = began = ""
+        for name, field in sorted(self._fields.items(), key=lambda item: item[1].begin):
+            if name not in other or field.begin == field.end:
+                continue
+            if last and not (self._follows(last, name) and other._follows(last, name)):
+                yield began, last
+                began = name
+            began, last = began or name, name
+        if last:
+            yield began, last
+
+    def stretch(self, first: str, last: str) -> NDArray[Any]:
+        """Flat view of the tensors from `first` to `last`, which lie side by side and have one dtype."""
+        field = self._fields[first]
+        return self._data[field.begin : self._fields[last].end].view(field.dtype)
+
+    def _follows(self, before: str, name: str) -> bool:
+        return (
+            self._fields[before].end == self._fields[name].begin and self._fields[before].tag == self._fields[name].tag
+        )
+
     def __repr__(self) -> str:
         count = f"{len(self)} tensor{'s' * (len(self) != 1)}"
         return f"<ClientUpdate {self.key}: {count}, {self.size_bytes / 1e6:.1f} MB, {', '.join(self.dtypes)}>"

@@ -156,6 +156,10 @@ def elements(update: ClientUpdate) -> int:
     return sum(flat(tensor).size for tensor in update.values() if is_floating(tensor.dtype.name))
 
 
+def _comparable(one: str, other: str) -> bool:
+    return is_floating(other) and one.startswith("complex") == other.startswith("complex")
+
+
 def flat(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
     """A tensor of an update as one vector, without a copy."""
     line = tensor.reshape(-1)
@@ -203,16 +207,16 @@ def _segments(
                 yield (views, None) if reference is None else (views[:-1], views[-1])
         return
     for name, dtype, shape in first.signature:
-        if not is_floating(dtype):
-            continue
         found = reference.get(name)
-        if found is None or found.shape != shape or not is_floating(found.dtype.name):
+        if is_floating(dtype) and (found is None or found.shape != shape or not _comparable(dtype, found.dtype.name)):
             raise InvalidUpdateError(
                 f"the {first.key} and the {reference.key} differ in tensor {name!r}: {_describe(first, name)} against "
                 f"{_describe(reference, name)}, so there is no difference to take; of='model' compares whole weights"
             )
-        if found.size:
-            yield [flat(update[name]) for update in updates], flat(found)
+    # An average of counters is a float, so this is the usual case: a few stretches, and not hundreds of tensors.
+    for begin, end in first.shared_runs(reference):
+        if is_floating(first[begin].dtype.name):
+            yield [flat(update.stretch(begin, end)) for update in updates], flat(reference.stretch(begin, end))
 
 
 def add_products(total: Matrix, views: Sequence[NDArray[np.generic]], origin: NDArray[np.generic] | None) -> None:

@@ -130,6 +130,27 @@ def test_different_signatures_name_client_and_tensor(job, other):
         gram(job.updates())
 
 
+def test_reference_with_averaged_counters_is_read_in_stretches_and_not_tensor_by_tensor(job, random):
+    def update(i):
+        weights = {f"{n}.weight": random.normal(size=(4, 16)).astype(np.float32) for n in range(40)}
+        biases = {f"{n}.bias": random.normal(size=3).astype(np.float32) for n in range(40)}
+        return {**weights, **biases, **{f"{n}.counter": np.array(i) for n in range(40)}}
+
+    job.add(1, {c: update(i) for i, c in enumerate("abc")})
+    job.add(0, {}, aggregate={n: t.astype(float) if "counter" in n else t for n, t in update(7).items()})
+    reference = job.data[Key("job", Kind.AGGREGATE, 0)]
+    names = [name for name in reference if "counter" not in name]
+    exact = np.array([np.concatenate([(u[n] - reference[n]).ravel() for n in names]) for u in job.updates()])
+    np.testing.assert_allclose(gram(job.updates(), reference), exact @ exact.T, rtol=1e-5, atol=1e-4)
+    assert len(list(job.updates()[0].shared_runs(reference))) == 3  # weights, counters, biases
+
+
+def test_reference_of_complex_numbers_is_no_origin_of_real_ones(job):
+    job.add(1, {"a": {"w": np.ones(2, np.float32)}}).add(0, {}, aggregate={"w": np.ones(2, np.complex64)})
+    with pytest.raises(InvalidUpdateError, match="'w'"):
+        gram(job.updates(), job.data[Key("job", Kind.AGGREGATE, 0)])
+
+
 def test_reference_of_another_shape_names_the_tensor(job):
     job.add(1, {"a": {"w": np.ones(6, np.float32)}}).add(0, {}, aggregate={"w": np.ones(5, np.float32)})
     with pytest.raises(InvalidUpdateError, match=r"tensor 'w': float32\[6\] against float32\[5\].*of='model'"):
