@@ -33,7 +33,7 @@ def run(quick: bool = False) -> list[Row]:
     for derive in (False, True):
         options = {"functions": 2, "job": rounds.JOB, "derive": derive}
         with tempfile.TemporaryDirectory() as root, FLStore.local(root=root, **options) as store:
-            store.ingest(0, {}, aggregate=state)
+            store.ingest(0, {}, aggregate=rounds.averaged(state))
             store.ingest(1, updates)
             store.request("cosine_similarity", round=1)
             store.flush()

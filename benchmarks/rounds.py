@@ -39,6 +39,11 @@ def perturbed(state: Tensors, clients: int = CLIENTS, seed: int = 0) -> dict[str
     return {f"client-{i}": one() for i in range(clients)}
 
 
+def averaged(state: Tensors) -> Tensors:
+    """The state as an aggregate that a strategy made: averages of counters are floats."""
+    return {name: array if array.dtype.kind == "f" else array.astype(np.float64) for name, array in state.items()}
+
+
 def encoded(updates: dict[str, Tensors], round: int = 1) -> dict[Key, ClientUpdate]:
     """The updates as a cache function holds them: encoded, decoded, aligned."""
     keys = {client: Key(JOB, Kind.UPDATE, round, client) for client in updates}
@@ -49,5 +54,5 @@ def inputs(updates: dict[str, Tensors], start: Tensors, round: int = 1) -> Input
     """What a request about `round` reads: its updates and the model that they started from, in this process."""
     data = dict(encoded(updates, round))
     key = Key(JOB, Kind.AGGREGATE, round - 1)
-    data[key] = decode(encode(key, start))
+    data[key] = decode(encode(key, averaged(start)))
     return Inputs(Scope(JOB, round), data)

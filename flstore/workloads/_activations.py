@@ -36,19 +36,21 @@ def activations(module: Any, x: Any, threshold: float, layers: int | None = None
     """
     torch = torch_module()
     seen: list[Any] = []
+    rows = len(x)
 
     def look(layer: Any, given: Any, result: Any) -> None:
         if layers is not None and len(seen) >= layers:
             return
-        tensor = isinstance(result, torch.Tensor) and result.ndim > 0 and result.is_floating_point()
-        if tensor and len(result) % len(x) == 0:
-            # Windows of attention are more rows than inputs, those of one input beside each other.
-            seen.append((result > threshold).reshape(len(x), -1))
+        if isinstance(result, torch.Tensor) and result.is_floating_point():
+            shape = result.shape  # len() of a tensor takes as long as a small layer
+            if shape and shape[0] % rows == 0:
+                # Windows of attention are more rows than inputs, those of one input beside each other.
+                seen.append((result > threshold).reshape(rows, -1))
 
     with _hooked(module, look):
         outputs = module(x)
     finite = bool(torch.isfinite(outputs).all()) if isinstance(outputs, torch.Tensor) else True
-    bits: NDArray[np.bool_] = torch.cat(seen, 1).numpy() if seen else np.zeros((len(x), 0), bool)
+    bits: NDArray[np.bool_] = torch.cat(seen, 1).numpy() if seen else np.zeros((rows, 0), bool)
     return bits, finite
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flstore.errors import InvalidParameterError
 from flstore.workloads._shortcuts import Shortcuts
-from flstore.workloads._stages import as_tensor, check_names, torch_module
+from flstore.workloads._stages import as_tensor, check_names, dtype_name, torch_module
 
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 """How far shortcuts may be from the model as it is, the latter in units of its largest output."""
@@ -37,6 +37,7 @@ class Model:
         self._tried: Mapping[str, Any] = {}
         self.by_row = True
         """Whether each example is judged by itself, so that batches may be as large as one likes."""
+        self._memory: Mapping[str, Any] | None = None
         self._shapes = {name: getattr(tensor, "shape", None) for name, tensor in module.state_dict().items()}
 
     def load(self, tensors: Mapping[str, NDArray[Any]], fused: bool = True) -> None:
@@ -53,12 +54,22 @@ class Model:
             own = set()  # let torch say what does not fit
         rest = {name: tensor for name, tensor in source.items() if name not in own}
         try:
-            if rest:
+            if rest and not self._copied(rest):
                 self.module.load_state_dict(rest, strict=not own)
         except (RuntimeError, TypeError) as error:
             raise InvalidParameterError(f"{what} does not fit what is stored: {error}") from error
         if self.short:
             self.short.prepare(source, fused)
+
+    def _copied(self, source: Mapping[str, Any]) -> bool:
+        """Copy weights as ``load_state_dict`` would, whose rules for old formats take longer than most copies."""
+        if self._memory is None:
+            self._memory = self.module.state_dict() if _plain(self.module) else {}
+        if any(name not in self._memory or self._memory[name].shape != t.shape for name, t in source.items()):
+            return False
+        for name, tensor in source.items():
+            self._memory[name].copy_(tensor)
+        return True
 
     def release(self) -> None:
         """Let go of the weights, which may be dropped now."""
@@ -127,13 +138,14 @@ class Model:
                 self.short = None
                 return None
         layout = torch.channels_last if x.ndim == 4 else torch.contiguous_format
+        self._memory = None
         self.module.to(memory_format=layout)  # outside of inference mode, where parameters cannot get new memory
         with running():
             if self.gives(trial, x.contiguous(memory_format=layout), expected):
                 self._tried = trial
                 return layout
         self.short.revert()
-        self.short = None
+        self.short = self._memory = None
         self.module.to(memory_format=torch.contiguous_format)
         return None
 
@@ -201,6 +213,18 @@ def _noisy(state: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _plain(module: Any) -> bool:
+    """Whether loading weights means to copy them, and nothing else."""
+    nn = torch_module().nn
+    known = {nn.Module._load_from_state_dict, nn.BatchNorm2d._load_from_state_dict}
+    return type(module).load_state_dict is nn.Module.load_state_dict and all(
+        type(m)._load_from_state_dict in known
+        and type(m).state_dict is nn.Module.state_dict
+        and not (m._load_state_dict_pre_hooks or m._load_state_dict_post_hooks or m._state_dict_hooks)
+        for m in module.modules()
+    )
+
+
 def _known(array: NDArray[Any]) -> NDArray[Any]:
     """Of a dtype that torch can take from NumPy; bfloat16 it can, by a way of ours."""
-    return array.astype(np.float32) if array.dtype.name.startswith("float8") else array
+    return array.astype(np.float32) if dtype_name(array.dtype).startswith("float8") else array
