@@ -10,58 +10,22 @@ import contextlib
 import threading
 import traceback
 import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
 
-from flstore.errors import InvalidParameterError, InvalidUpdateError, StoreClosedError, UpdateExistsError
+from flstore.errors import (
+    CorruptObjectError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    StoreClosedError,
+    StoreError,
+    UpdateExistsError,
+    WriterExistsError,
+)
+from flstore.federated.parcel import Ingests, Lost, Parcel, Tensors
 
-Tensors = Callable[[], Mapping[str, Any]]
-"""Decodes tensors when it is called, so that the thread which observes pays nothing for it."""
-
-
-class Ingests(Protocol):
-    """What a store offers to observers."""
-
-    def ingest(
-        self,
-        round: int,
-        updates: Mapping[str, Mapping[str, Any]],
-        aggregate: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> Any:
-        """Take in client updates, the aggregate and metadata of a round: any of the three."""
-        ...
-
-    def add_feeder(self, feeder: Feeder) -> Any:
-        """Flush and close `feeder` with the store."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """What one observation of a round hands over.
-
-    Attributes
-    ----------
-    round : int
-        Round of all that follows.
-    size_bytes : int
-        Bytes that it keeps in memory until it is ingested.
-    updates : dict of client id to tensors
-        In the order of arrival.
-    aggregate : callable, optional
-        The global model after the round.
-    metadata : dict of client id to dict
-        Scalars by name.
-    """
-
-    round: int
-    size_bytes: int = 0
-    updates: dict[str, Tensors] = field(default_factory=dict)
-    aggregate: Tensors | None = None
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+__all__ = ["Feeder", "Ingests", "Lost", "Parcel", "Tensors", "warn"]
 
 
 class Feeder:
@@ -78,7 +42,9 @@ class Feeder:
     Notes
     -----
     Thread safe. A parcel that fails never raises in :meth:`submit`, so that training goes on: it is reported as a
-    warning once a round, and raised by :meth:`flush` or :meth:`close`.
+    warning once a round, raised by :meth:`flush` or :meth:`close`, and listed by :attr:`lost`. When the persistent
+    store fails, what it failed to write is tried again once a round, so that a store which comes back gets what
+    follows.
     """
 
     def __init__(self, store: Ingests, buffer_bytes: int = 1 << 30) -> None:
@@ -91,6 +57,9 @@ class Feeder:
         self._bytes = 0
         self._thread: threading.Thread | None = None
         self._failures: list[tuple[int, BaseException]] = []
+        self._lost: list[Lost] = []
+        self._submitted = self._done = 0
+        self._retried: int | None = None
         self._reported: set[int] = set()
         self._waited = self._closed = False
 
@@ -99,6 +68,12 @@ class Feeder:
         """Bytes handed over and not yet ingested."""
         with self._changed:
             return self._bytes
+
+    @property
+    def lost(self) -> list[Lost]:
+        """What was handed over and not ingested, in the order in which it was found."""
+        with self._changed:
+            return list(self._lost)
 
     def submit(self, parcel: Parcel) -> None:
         """Hand over a parcel. Waits while the buffer is full; never raises for a parcel that fails."""
@@ -110,22 +85,39 @@ class Feeder:
                     raise StoreClosedError(f"round {parcel.round} came after the store was closed")
                 self._start()
                 self._queue.append(parcel)
+                self._submitted += 1
                 self._bytes += parcel.size_bytes
         except RuntimeError as error:  # closed, or the interpreter is ending and starts no more threads
-            self.failed(parcel.round, error)
+            self._lose(parcel, error)
 
-    def failed(self, round: int, error: BaseException) -> None:
+    def failed(self, round: int, error: BaseException, client: str | None = None, kind: str = "") -> None:
         """Note that something of `round` could not be recorded: warn once a round, raise at the next flush."""
+        kind = kind or ("observation" if client is None else "update")
+        self._fail(round, error, [Lost(round, client, kind, f"{type(error).__name__}: {error}")])
+
+    def _lose(self, parcel: Parcel, error: BaseException) -> None:
+        """Note that nothing of a parcel could be recorded."""
+        reason = f"{type(error).__name__}: {error}"
+        lost = [Lost(parcel.round, client, "update", reason) for client in parcel.updates]
+        lost += [Lost(parcel.round, None, "aggregate", reason)] if parcel.aggregate else []
+        lost += [Lost(parcel.round, client, "metadata", reason) for client in parcel.metadata]
+        self._fail(parcel.round, error, lost)
+
+    def _fail(self, round: int, error: BaseException, lost: list[Lost]) -> None:
         _forget_locals(error)
         with self._changed:
             self._failures.append((round, error))
+            self._lost += lost
             first = round not in self._reported
             self._reported.add(round)
         if first:
-            warn(f"Not all of round {round} was recorded: {type(error).__name__}: {error}. store.flush() raises it.")
+            warn(
+                f"Not all of round {round} was recorded: {type(error).__name__}: {error}. store.not_stored lists what "
+                f"is missing; store.flush() raises this."
+            )
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until all that was handed over is ingested, then raise what failed since the last time.
+        """Wait until all that was handed over before is ingested, then raise what failed since the last time.
 
         Raises
         ------
@@ -135,7 +127,8 @@ class Feeder:
             The first failure, as it was raised, with a note for each further one.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._thread is None, timeout_s):
+            target = self._submitted
+            if not self._changed.wait_for(lambda: self._done >= target, timeout_s):
                 raise TimeoutError(f"{self._bytes / 1e6:.0f} MB of updates are not yet ingested after {timeout_s} s")
             failures, self._failures = self._failures, []
         if failures:
@@ -149,6 +142,9 @@ class Feeder:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         self.flush()
 
     def __repr__(self) -> str:
@@ -182,17 +178,17 @@ class Feeder:
             with self._changed:
                 if not self._queue:
                     self._thread = None
-                    self._changed.notify_all()
                     return
                 parcel = self._queue.popleft()
-            size_bytes, round = parcel.size_bytes, parcel.round
+            size_bytes = parcel.size_bytes
             try:
                 self._ingest(parcel)
             except BaseException as error:  # whatever it is, those who wait for this thread must go on
-                self.failed(round, error)
+                self._lose(parcel, error)
             del parcel  # frees the tensors before the room for them is given away
             with self._changed:
                 self._bytes -= size_bytes
+                self._done += 1
                 self._changed.notify_all()
 
     def _ingest(self, parcel: Parcel) -> None:
@@ -203,28 +199,50 @@ class Feeder:
                 updates[client] = tensors()
             except Exception as error:  # one client's malformed reply must not cost the round
                 metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
-                self.failed(parcel.round, error)
+                self.failed(parcel.round, error, client)
         aggregate = parcel.aggregate() if parcel.aggregate else None
         if not (updates or aggregate or metadata):
             return
         try:
-            self._store.ingest(parcel.round, updates, aggregate=aggregate, metadata=metadata or None)
+            self._take_in(parcel.round, updates, aggregate, metadata)
         except (InvalidUpdateError, UpdateExistsError):
-            if len(updates) < 2:
+            if not updates:
                 raise
             self._one_by_one(parcel.round, updates, aggregate, metadata)
 
     def _one_by_one(
         self, round: int, updates: Mapping[str, Mapping[str, Any]], aggregate: Any, metadata: dict[str, dict[str, Any]]
     ) -> None:
-        """Ingest is all or nothing; when one client's update does not fit the others, keep the others."""
-        for client, tensors in updates.items():
+        """Ingest is all or nothing; when one client's update does not fit the others, keep the others.
+
+        What comes first decides what fits, so that is an update like most.
+        """
+        looks = {client: _look(tensors) for client, tensors in updates.items()}
+        alike = Counter(looks.values())
+        for client in sorted(updates, key=lambda c: -alike[looks[c]]):
             try:
-                self._store.ingest(round, {client: tensors})
+                self._take_in(round, {client: updates[client]})
             except (InvalidUpdateError, UpdateExistsError) as error:
                 metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
-                self.failed(round, error)
-        self._store.ingest(round, {}, aggregate=aggregate, metadata=metadata or None)
+                self.failed(round, error, client)
+        self._take_in(round, {}, aggregate, metadata)
+
+    def _take_in(
+        self, round: int, updates: Mapping[str, Mapping[str, Any]], aggregate: Any = None, metadata: Any = None
+    ) -> None:
+        try:
+            self._store.ingest(round, updates, aggregate=aggregate, metadata=metadata or None)
+        except StoreError as error:
+            retry = getattr(self._store, "retry_writes", None)
+            if retry is None or isinstance(error, CorruptObjectError | WriterExistsError) or self._retried == round:
+                raise
+            self._retried = round
+            retry()
+            self._store.ingest(round, updates, aggregate=aggregate, metadata=metadata or None)
+
+
+def _look(tensors: Mapping[str, Any]) -> Any:
+    return tuple((name, str(getattr(a, "dtype", "")), getattr(a, "shape", ())) for name, a in tensors.items())
 
 
 def warn(text: str) -> None:

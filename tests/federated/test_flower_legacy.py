@@ -77,5 +77,9 @@ def test_the_older_interface(recording_store):
     assert np.array_equal(kept[2]["0000"], bare[0])
     evaluated = {"eval_loss": 0.5, "eval_num-examples": 4, "eval_accuracy": 0.75}
     rows = recording_store.metadata(2)
+    durations = [rows[c].pop(name) for c in ("2", "3") for name in ("round_s", "eval_round_s") if name in rows[c]]
+    assert len(durations) == 3
+    assert min(durations) >= 0
+    assert rows["2"].pop("reply_bytes") == len(ndarrays_to_parameters(INITIAL).tensors[0]) + 128 + 24
     assert rows["2"] == {"lr": 0.05, "loss": 0.25, "num-examples": 20, "node_id": "2", **evaluated}
     assert rows["3"] == {"lr": 0.05, "error": "no GPU", "node_id": "3", **evaluated}
