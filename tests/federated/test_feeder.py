@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-from flstore.errors import InvalidParameterError, StoreClosedError
+from flstore.errors import InvalidParameterError, InvalidUpdateError, StoreClosedError, StoreError
 from flstore.federated.feeder import Feeder, Parcel
 
 
@@ -157,6 +158,87 @@ def test_flush_can_stop_waiting(recording_store):
     assert rounds(recording_store) == [1]
 
 
+def test_flush_does_not_wait_for_what_comes_after_it(recording_store):
+    """Training goes on while somebody flushes."""
+    feeder = Feeder(recording_store)
+    recording_store.may_go_on.clear()
+    feeder.submit(parcel(1))
+    held, ingest = threading.Event(), recording_store.ingest
+
+    def hold_the_second(round, *args, **kwargs):
+        if round == 2:
+            assert held.wait(30)
+        ingest(round, *args, **kwargs)
+
+    recording_store.ingest = hold_the_second
+    flushing = threading.Thread(target=feeder.flush)
+    flushing.start()
+    while not feeder._changed._waiters:  # until flush waits
+        pass
+    feeder.submit(parcel(2))
+    recording_store.may_go_on.set()
+    flushing.join(30)
+    assert not flushing.is_alive()
+    assert rounds(recording_store) == [1]
+    held.set()
+    feeder.close()
+    assert rounds(recording_store) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_what_was_lost_is_listed_for_good(recording_store):
+    def broken():
+        raise ValueError("torn")
+
+    recording_store.fails = lambda r: OSError("disk full") if r == 2 else None
+    feeder = Feeder(recording_store)
+    feeder.submit(Parcel(1, 10, {"bad": broken, "good": lambda: {"w": 1}}))
+    feeder.submit(Parcel(2, 10, {"a": lambda: {"w": 1}}, lambda: {"w": 2}, {"a": {"lr": 1}}))
+    for _ in range(2):
+        with contextlib.suppress(ValueError):
+            feeder.flush()
+    assert [(lost.round, lost.client, lost.kind) for lost in feeder.lost] == [
+        (1, "bad", "update"), (2, "a", "update"), (2, None, "aggregate"), (2, "a", "metadata"),
+    ]  # fmt: skip
+    assert [lost.reason for lost in feeder.lost] == ["ValueError: torn"] + 3 * ["OSError: disk full"]
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_a_store_that_fails_is_asked_to_try_again_once_a_round(recording_store):
+    retried: list[int] = []
+    recording_store.fails = lambda r: StoreError("unreachable") if r < 4 and len(retried) < 2 else None
+    recording_store.retry_writes = lambda: retried.append(1)
+    feeder = Feeder(recording_store)
+    for r in (1, 1, 2, 3):
+        feeder.submit(parcel(r))
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.flush()
+    assert rounds(recording_store) == [2, 3]
+    assert [lost.round for lost in feeder.lost] == [1, 1]
+    assert len(retried) == 2
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_most_clients_decide_what_fits(recording_store):
+    """A store refuses what differs from the first update of a round, and the odd one came first."""
+    kept: dict[str, tuple[int, ...]] = {}
+
+    def ingest(round, updates, aggregate=None, metadata=None):
+        shapes = {*kept.values(), *(u["w"].shape for u in updates.values())}
+        if len(shapes) > 1:
+            raise InvalidUpdateError("a round has one architecture")
+        kept.update({c: u["w"].shape for c, u in updates.items()})
+
+    recording_store.ingest = ingest
+    feeder = Feeder(recording_store)
+    sizes = {"odd": 1, "a": 2, "b": 2}
+    feeder.submit(Parcel(1, 10, {c: lambda n=n: {"w": np.zeros(n)} for c, n in sizes.items()}))
+    with pytest.raises(InvalidUpdateError):
+        feeder.flush()
+    assert sorted(kept) == ["a", "b"]
+    assert [lost.client for lost in feeder.lost] == ["odd"]
+
+
 def test_closing_finishes_and_takes_nothing_more(recording_store):
     recording_store.may_go_on.clear()
     feeder = Feeder(recording_store)
@@ -169,7 +251,35 @@ def test_closing_finishes_and_takes_nothing_more(recording_store):
     with pytest.raises(StoreClosedError, match="round 2"):
         feeder.close()
     assert rounds(recording_store) == [1]
+    assert [(lost.round, lost.client) for lost in feeder.lost] == [(2, "a")]
     assert "closed" in repr(feeder)
+
+
+@pytest.mark.filterwarnings("ignore:Training waits", "ignore:Not all of round")
+def test_closing_lets_go_of_a_training_that_waits_for_room(recording_store):
+    recording_store.may_go_on.clear()
+    feeder = Feeder(recording_store, buffer_bytes=15)
+    feeder.submit(parcel(1))
+    training = threading.Thread(target=feeder.submit, args=(parcel(2),))
+    training.start()
+    while not feeder._changed._waiters:  # until it waits
+        pass
+    raised: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            feeder.close()
+        except StoreClosedError as error:
+            raised.append(error)
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    training.join(30)  # although nothing of round 1 is ingested yet
+    assert not training.is_alive()
+    recording_store.may_go_on.set()
+    closing.join(30)
+    assert "round 2 came after the store was closed" in str(raised[0])
+    assert rounds(recording_store) == [1]
 
 
 def test_a_script_that_ends_without_closing_loses_nothing():
