@@ -182,3 +182,23 @@ def test_other_dtypes_stay_what_they_are(recording_store):
     update = recording_store.updates(1)["site-0"]
     assert {k: v.dtype for k, v in update.items()} == {k: v.dtype for k, v in sent.items()}
     assert all(np.array_equal(update[k], v, equal_nan=k == "n") for k, v in sent.items())
+
+
+def test_what_evaluating_clients_were_sent_and_who_of_them_failed(recording_store):
+    app = client_app()
+    strategy = observe(recording_store, everyone())
+    with LocalGrid(app, CLIENTS) as grid:
+        initial = ArrayRecord({k: Array(v) for k, v in INITIAL.items()})
+        sent = strategy.configure_evaluate(1, initial, ConfigRecord({"batch-size": 8, "key": b"secret"}), grid)
+        replies = list(grid.send_and_receive(sent))
+        failed = Message(Error(0, "out of memory"), reply_to=sent[1])
+    assert strategy.aggregate_evaluate(1, [failed, *replies[2:]]) is not None
+    recording_store.flush()
+    rows = recording_store.metadata(1)
+    by_node = {row["node_id"]: row for row in rows.values()}
+    errors = {node: row.get("eval_error") for node, row in by_node.items()}
+    nodes = [str(m.metadata.dst_node_id) for m in sent]
+    assert [errors[node] for node in nodes] == ["no answer", "out of memory"] + (CLIENTS - 2) * [None]
+    assert all(row["eval_batch-size"] == 8 and "eval_key" not in row for row in rows.values())
+    assert by_node[nodes[2]]["eval_reply_s"] >= 0
+    assert recording_store.updates(1) == {}
