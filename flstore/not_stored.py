@@ -24,7 +24,7 @@ def frame(
     job : str
         The job.
     feeders : iterable of Feeder
-        What observers handed over; what they lost is gone, unless it came in on another way since.
+        What observers handed over: what they hold is tried again, what they lost is gone, unless it came since.
     failed : iterable of (round, client, kind, error)
         Writes that failed; they are in memory, and the next flush tries them again.
     has : callable
@@ -33,9 +33,10 @@ def frame(
     import pandas as pd
 
     rows: list[tuple[int, str | None, str, str, bool]] = [
-        (lost.round, lost.client, lost.kind, lost.reason, False)
+        (lost.round, lost.client, lost.kind, lost.reason, kept)
         for feeder in feeders
-        for lost in feeder.lost
+        for kept, found in ((False, feeder.lost), (True, feeder.held))
+        for lost in found
         if not (lost.kind in _KINDS and has(Key(job, _KINDS[lost.kind], lost.round, lost.client)))
     ]
     rows += [(r, client, kind, f"{type(error).__name__}: {error}", True) for r, client, kind, error in failed]

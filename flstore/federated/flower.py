@@ -59,7 +59,8 @@ def observe(store: Ingests, strategy: _S, *, buffer_bytes: int = 1 << 30) -> _S:
     -----
     The training thread only copies dictionaries: arrays of Flower hold immutable bytes. They are decoded, encoded and
     written by another thread. A store that fails does not stop training: it is reported by a warning once a round,
-    raised by ``store.flush()``, and ``store.not_stored`` lists what is missing.
+    raised by ``store.flush()``, and ``store.not_stored`` lists what is missing. What the store did not take is held
+    within `buffer_bytes` and handed over when it works again; the oldest is let go of when there is no room.
 
     Dtypes are kept, bfloat16 and int8 too. A torch bfloat16 tensor cannot enter a Flower message at all; send its bits
     as an ``Array`` of ``ml_dtypes.bfloat16``. A round holds one architecture: what differs from the first update of its

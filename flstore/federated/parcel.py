@@ -36,6 +36,28 @@ class Ingests(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Something that was handed over and not ingested.
+
+    Attributes
+    ----------
+    round : int
+        Its round.
+    client : str or None
+        Whose it was; None for what is the whole round's.
+    kind : str
+        "update", "aggregate", "metadata", or "observation" for what could not even be read.
+    reason : str
+        The error.
+    """
+
+    round: int
+    client: str | None
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """What one observation of a round hands over.
 
@@ -59,24 +81,9 @@ class Parcel:
     aggregate: Tensors | None = None
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Something that was handed over and not ingested.
-
-    Attributes
-    ----------
-    round : int
-        Its round.
-    client : str or None
-        Whose it was; None for what is the whole round's.
-    kind : str
-        "update", "aggregate", "metadata", or "observation" for what could not even be read.
-    reason : str
-        The error.
-    """
-
-    round: int
-    client: str | None
-    kind: str
-    reason: str
+    def lost(self, error: BaseException) -> list[Lost]:
+        """All that is in it, as what `error` has cost."""
+        reason = f"{type(error).__name__}: {error}"
+        found = [Lost(self.round, client, "update", reason) for client in self.updates]
+        found += [Lost(self.round, None, "aggregate", reason)] if self.aggregate else []
+        return found + [Lost(self.round, client, "metadata", reason) for client in self.metadata]

@@ -3,6 +3,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 
@@ -203,19 +204,76 @@ def test_what_was_lost_is_listed_for_good(recording_store):
     assert [lost.reason for lost in feeder.lost] == ["ValueError: torn"] + 3 * ["OSError: disk full"]
 
 
+def wait_until(done) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.filterwarnings("ignore:Not all of round")
-def test_a_store_that_fails_is_asked_to_try_again_once_a_round(recording_store):
+def test_a_store_that_fails_gets_all_once_it_works(recording_store):
+    """It is asked to try again once a round; what it did not take is held meanwhile, and listed."""
     retried: list[int] = []
-    recording_store.fails = lambda r: StoreError("unreachable") if r < 4 and len(retried) < 2 else None
+    recording_store.fails = lambda r: StoreError("unreachable") if len(retried) < 2 else None
     recording_store.retry_writes = lambda: retried.append(1)
     feeder = Feeder(recording_store)
-    for r in (1, 1, 2, 3):
+    for held in (1, 2):
+        feeder.submit(parcel(1))
+        wait_until(lambda n=held: len(feeder.held) == n)
+    assert [(lost.round, lost.client) for lost in feeder.held] == [(1, "a"), (1, "a")]
+    assert len(retried) == 1
+    assert feeder.pending_bytes == 20
+    feeder.submit(parcel(2))
+    wait_until(lambda: feeder.pending_bytes == 0)
+    assert rounds(recording_store) == [2, 1, 1]
+    assert feeder.held == feeder.lost == []
+    feeder.flush()
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_flush_tries_what_is_held_and_closing_lets_go_of_it(recording_store):
+    works: list[int] = []
+    recording_store.fails = lambda r: None if works else StoreError("unreachable")
+    feeder = Feeder(recording_store)
+    for r in (1, 2):
         feeder.submit(parcel(r))
     with pytest.raises(StoreError, match="unreachable"):
         feeder.flush()
-    assert rounds(recording_store) == [2, 3]
-    assert [lost.round for lost in feeder.lost] == [1, 1]
-    assert len(retried) == 2
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.flush()
+    assert sorted(lost.round for lost in feeder.held) == [1, 2]
+    works.append(1)
+    feeder.flush()
+    assert sorted(rounds(recording_store)) == [1, 2]
+    works.clear()
+    feeder.submit(parcel(3))
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.close()
+    assert feeder.held == []
+    assert [lost.round for lost in feeder.lost] == [3]
+    assert feeder.pending_bytes == 0
+
+
+def test_training_does_not_wait_for_a_store_that_fails(recording_store):
+    """Without room the oldest of what is held is lost, and listed."""
+    recording_store.fails = lambda r: StoreError("unreachable")
+    feeder = Feeder(recording_store, buffer_bytes=25)
+
+    def train() -> None:
+        for r in range(1, 6):
+            feeder.submit(parcel(r))
+            wait_until(lambda r=r: any(lost.round == r for lost in feeder.held))
+
+    with pytest.warns(RuntimeWarning, match="Not all of round") as seen:
+        train()
+    assert not [w for w in seen if "Training waits" in str(w.message)]
+    assert [lost.round for lost in feeder.held] == [4, 5]
+    assert [lost.round for lost in feeder.lost] == [1, 2, 3]
+    recording_store.fails = lambda r: None
+    with pytest.raises(StoreError, match="unreachable") as raised:
+        feeder.flush()
+    assert len(raised.value.__notes__) == 2
+    assert rounds(recording_store) == [4, 5]
 
 
 @pytest.mark.filterwarnings("ignore:Not all of round")
