@@ -97,8 +97,8 @@ class Feeder:
                 self._bytes += parcel.size_bytes
         except RuntimeError as error:  # closed, or the interpreter is ending and starts no more threads
             dropped.append((parcel, error))
-        for lost, error in dropped:
-            self._fail(lost.round, error, lost.lost(error))
+        for lost, why in dropped:
+            self._fail(lost.round, why, lost.lost(why))
 
     def failed(self, round: int, error: BaseException, client: str | None = None, kind: str = "") -> None:
         """Note that something of `round` could not be recorded: warn once a round, raise at the next flush."""

@@ -53,7 +53,7 @@ class RecordingStore:
         return merged
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def little_garbage() -> Iterator[None]:
     """Flower collects garbage after each array that a strategy consumes; what was imported need not be looked at."""
     gc.freeze()
