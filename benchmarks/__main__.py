@@ -13,8 +13,8 @@ from benchmarks import apart, machine, report
 from benchmarks.rows import Row
 
 NAMES = (
-    "import_time", "replay", "adaptive", "overheads", "gram", "kmeans", "ingest", "cached_cosine", "evaluate",
-    "requests", "memory", "load", "failover", "metadata", "big", "cost", "faulty",
+    "import_time", "replay", "adaptive", "overheads", "gram", "kmeans", "ingest", "observer", "cached_cosine",
+    "evaluate", "requests", "memory", "load", "failover", "metadata", "big", "cost", "faulty",
 )  # fmt: skip
 LONG = ("latency", "llama")
 """Run by name only, because of what they take: most of an hour; 12 GB of memory."""

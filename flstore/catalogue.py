@@ -15,6 +15,7 @@ import numpy as np
 from flstore.engine.state import State
 from flstore.engine.view import View
 from flstore.errors import CorruptObjectError, UpdateNotFoundError
+from flstore.observed import Observed
 from flstore.types import NO_CLIENT, Ingested, IntArray, Key, KeySet, Kind
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Catalogue:
         self.number = self.jobs.number(job)
         self.state = state
         self.lock = threading.RLock()
+        self.observed = Observed()
 
     # --- what workloads ask (flstore.workloads.base.Catalogue) -------------------------------------------------------
 
@@ -95,6 +97,7 @@ class Catalogue:
         if not found:
             raise UpdateNotFoundError(
                 f"job {self.job!r} has no updates of round {round!r}; {self._rounds_in_words(round)}"
+                f"{self.observed.why_hidden(round)}"
             )
         return found
 
@@ -110,7 +113,10 @@ class Catalogue:
         number = self.ids.find(client)
         rounds = [] if number is None else self.state.participations(self.number, number)
         if not rounds:
-            raise UpdateNotFoundError(f"job {self.job!r} has no client {client!r}; {self._clients_in_words(client)}")
+            raise UpdateNotFoundError(
+                f"job {self.job!r} has no client {client!r}; {self._clients_in_words(client)}"
+                f"{self.observed.why_hidden()}"
+            )
         return list(rounds)
 
     @_locked
@@ -206,6 +212,7 @@ class Catalogue:
                 if aggregate_bytes is not None:
                     events.append(self.ingested(Kind.AGGREGATE, round, {None: aggregate_bytes}))
                 if rows.get(round):
+                    self.observed.note(round, rows[round])
                     sizes = {client: metadata_size(row) for client, row in rows[round].items()}
                     events.append(self.ingested(Kind.METADATA, round, sizes))
             for event in events:

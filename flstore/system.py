@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from flstore import workloads
+from flstore import not_stored, workloads
 from flstore.catalogue import Catalogue
 from flstore.codec import checksum_of
 from flstore.deletion import Deletions
@@ -257,6 +257,7 @@ class System(ABC):
         values: dict[Key, Any] = dict(arrival.buffers)
         values.update({Key(self.job, Kind.METADATA, arrival.round, c): row for c, row in arrival.metadata_rows.items()})
         with self._lock:
+            self._catalogue.observed.note(arrival.round, arrival.metadata_rows)
             self._arrived([self._catalogue.ingested(kind, arrival.round, s) for kind, s in arrival.sizes()], values)
 
     def _known_update(self, key: Key) -> Any:
@@ -312,6 +313,23 @@ class System(ABC):
     def add_feeder(self, feeder: Any) -> None:
         """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it."""
         self._feeders.append(feeder)
+
+    def client_of(self, node_id: str) -> str | None:
+        """The client that a node of the FL framework has said it is, in any round; None for one that never did."""
+        return self._catalogue.observed.nodes.get(str(node_id))
+
+    @property
+    def not_stored(self) -> pd.DataFrame:
+        """What was observed or ingested and is not in the persistent store: one row an object, with the reason.
+
+        `kind` is "update", "aggregate", "metadata" or "observation" (a reply that could not be read at all). With
+        `kept` True it waits in memory for a store that failed, and :meth:`flush` tries it again; with False it is lost.
+        """
+        return not_stored.frame(self.job, self._feeders, self._writer.failed(), self._catalogue.has)
+
+    def retry_writes(self) -> None:
+        """Try the writes that failed again, and wait until all is durable; raises StoreError as :meth:`flush` does."""
+        self._write_all()
 
     # --- data gone --------------------------------------------------------------------------------------------------
 
@@ -410,6 +428,7 @@ class System(ABC):
             shown = ", ".join(known[:20]) + (" ..." if len(known) > 20 else "")
             raise UpdateNotFoundError(
                 f"client {client!r} sent nothing in round {round}; clients of that round: {shown}"
+                f"{self._catalogue.observed.why_hidden(round)}"
             )
         return dict(self._read(key))
 

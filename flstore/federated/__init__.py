@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flstore.federated.feeder import Feeder
     from flstore.federated.flower import observe
     from flstore.federated.grid import LocalGrid
+    from flstore.federated.identity import identify
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "client_app",
     "digits",
     "dirichlet_partition",
+    "identify",
     "load_arrays",
     "observe",
     "run",
@@ -45,6 +47,7 @@ _MODULE_OF = {
     "client_app": "client",
     "digits": "data",
     "dirichlet_partition": "data",
+    "identify": "identity",
     "load_arrays": "models",
     "observe": "flower",
     "run": "app",

@@ -6,62 +6,24 @@ when a script ends without closing its store, and nothing keeps a finished scrip
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import traceback
-import warnings
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
 
-from flstore.errors import InvalidParameterError, InvalidUpdateError, StoreClosedError, UpdateExistsError
+from flstore.errors import (
+    CorruptObjectError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    StoreClosedError,
+    StoreError,
+    UpdateExistsError,
+    WriterExistsError,
+)
+from flstore.federated.parcel import Ingests, Lost, Parcel, Tensors
+from flstore.federated.telling import forget_locals, warn
 
-Tensors = Callable[[], Mapping[str, Any]]
-"""Decodes tensors when it is called, so that the thread which observes pays nothing for it."""
-
-
-class Ingests(Protocol):
-    """What a store offers to observers."""
-
-    def ingest(
-        self,
-        round: int,
-        updates: Mapping[str, Mapping[str, Any]],
-        aggregate: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Mapping[str, Any]] | None = None,
-    ) -> Any:
-        """Take in client updates, the aggregate and metadata of a round: any of the three."""
-        ...
-
-    def add_feeder(self, feeder: Feeder) -> Any:
-        """Flush and close `feeder` with the store."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """What one observation of a round hands over.
-
-    Attributes
-    ----------
-    round : int
-        Round of all that follows.
-    size_bytes : int
-        Bytes that it keeps in memory until it is ingested.
-    updates : dict of client id to tensors
-        In the order of arrival.
-    aggregate : callable, optional
-        The global model after the round.
-    metadata : dict of client id to dict
-        Scalars by name.
-    """
-
-    round: int
-    size_bytes: int = 0
-    updates: dict[str, Tensors] = field(default_factory=dict)
-    aggregate: Tensors | None = None
-    metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+__all__ = ["Feeder", "Ingests", "Lost", "Parcel", "Tensors", "warn"]
 
 
 class Feeder:
@@ -78,7 +40,9 @@ class Feeder:
     Notes
     -----
     Thread safe. A parcel that fails never raises in :meth:`submit`, so that training goes on: it is reported as a
-    warning once a round, and raised by :meth:`flush` or :meth:`close`.
+    warning once a round, raised by :meth:`flush` or :meth:`close`, and listed by :attr:`lost`. When the persistent
+    store fails, parcels are held as long as there is room, and are tried again when the store works, and by
+    :meth:`flush`; training does not wait for them: without room the oldest is lost.
     """
 
     def __init__(self, store: Ingests, buffer_bytes: int = 1 << 30) -> None:
@@ -91,6 +55,10 @@ class Feeder:
         self._bytes = 0
         self._thread: threading.Thread | None = None
         self._failures: list[tuple[int, BaseException]] = []
+        self._held: list[tuple[Parcel, BaseException]] = []
+        self._lost: list[Lost] = []
+        self._submitted = self._done = 0
+        self._retried: int | None = None
         self._reported: set[int] = set()
         self._waited = self._closed = False
 
@@ -100,32 +68,75 @@ class Feeder:
         with self._changed:
             return self._bytes
 
+    @property
+    def lost(self) -> list[Lost]:
+        """What was handed over and will not be ingested, in the order in which it was found."""
+        with self._changed:
+            return list(self._lost)
+
+    @property
+    def held(self) -> list[Lost]:
+        """What waits here for a store that fails."""
+        with self._changed:
+            return [lost for parcel, error in self._held for lost in parcel.lost(error)]
+
     def submit(self, parcel: Parcel) -> None:
         """Hand over a parcel. Waits while the buffer is full; never raises for a parcel that fails."""
-        self._say_when_full(parcel)
+        dropped: list[tuple[Parcel, BaseException]] = []
         try:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._has_room(parcel))
+                self._make_room(parcel, dropped)
+            self._say_when_full(parcel)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._make_room(parcel, dropped))
                 if self._closed:
                     raise StoreClosedError(f"round {parcel.round} came after the store was closed")
                 self._start()
                 self._queue.append(parcel)
+                self._submitted += 1
                 self._bytes += parcel.size_bytes
         except RuntimeError as error:  # closed, or the interpreter is ending and starts no more threads
-            self.failed(parcel.round, error)
+            dropped.append((parcel, error))
+        for lost, why in dropped:
+            self._fail(lost.round, why, lost.lost(why))
 
-    def failed(self, round: int, error: BaseException) -> None:
+    def failed(self, round: int, error: BaseException, client: str | None = None, kind: str = "") -> None:
         """Note that something of `round` could not be recorded: warn once a round, raise at the next flush."""
-        _forget_locals(error)
+        kind = kind or ("observation" if client is None else "update")
+        self._fail(round, error, [Lost(round, client, kind, f"{type(error).__name__}: {error}")])
+
+    def _fail(self, round: int, error: BaseException, lost: list[Lost]) -> None:
+        forget_locals(error)
         with self._changed:
             self._failures.append((round, error))
+            self._lost += lost
+        self._report(round, error)
+
+    def _hold(self, parcel: Parcel, error: BaseException) -> None:
+        """Keep a parcel that the store may take later."""
+        forget_locals(error)
+        with self._changed:
+            self._held.append((parcel, error))
+        self._report(parcel.round, error)
+
+    def _report(self, round: int, error: BaseException) -> None:
+        with self._changed:
             first = round not in self._reported
             self._reported.add(round)
         if first:
-            warn(f"Not all of round {round} was recorded: {type(error).__name__}: {error}. store.flush() raises it.")
+            warn(
+                f"Not all of round {round} was recorded: {type(error).__name__}: {error}. store.not_stored lists what "
+                f"is missing and whether it is kept to be tried again; store.flush() tries, and raises what fails."
+            )
+
+    def _try_held(self) -> None:
+        """Put what is held back into the queue; with the lock held."""
+        self._queue.extend(parcel for parcel, _ in self._held)
+        self._done -= len(self._held)
+        self._held = []
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until all that was handed over is ingested, then raise what failed since the last time.
+        """Wait until all that was handed over before is ingested, then raise what failed since the last time.
 
         Raises
         ------
@@ -135,9 +146,15 @@ class Feeder:
             The first failure, as it was raised, with a note for each further one.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._thread is None, timeout_s):
+            if self._held:
+                self._retried = None
+                self._try_held()
+                self._start()
+            target = self._submitted
+            if not self._changed.wait_for(lambda: self._done >= target, timeout_s):
                 raise TimeoutError(f"{self._bytes / 1e6:.0f} MB of updates are not yet ingested after {timeout_s} s")
             failures, self._failures = self._failures, []
+            failures += [(parcel.round, error) for parcel, error in self._held]
         if failures:
             first = failures[0][1]
             for round, error in failures[1:]:
@@ -149,7 +166,17 @@ class Feeder:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self.flush()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        try:
+            self.flush()
+        finally:
+            with self._changed:
+                for parcel, error in self._held:
+                    self._lost += parcel.lost(error)
+                    self._bytes -= parcel.size_bytes
+                self._held = []
 
     def __repr__(self) -> str:
         return (
@@ -158,6 +185,13 @@ class Feeder:
 
     def _has_room(self, parcel: Parcel) -> bool:
         return self._bytes == 0 or self._bytes + parcel.size_bytes <= self._limit
+
+    def _make_room(self, parcel: Parcel, dropped: list[tuple[Parcel, BaseException]]) -> bool:
+        """Let go of what is held until there is room; with the lock held."""
+        while self._held and not self._has_room(parcel):
+            dropped.append(self._held.pop(0))
+            self._bytes -= dropped[-1][0].size_bytes
+        return self._has_room(parcel)
 
     def _say_when_full(self, parcel: Parcel) -> None:
         with self._changed:
@@ -182,20 +216,27 @@ class Feeder:
             with self._changed:
                 if not self._queue:
                     self._thread = None
-                    self._changed.notify_all()
                     return
                 parcel = self._queue.popleft()
-            size_bytes, round = parcel.size_bytes, parcel.round
+            freed, works = parcel.size_bytes, False
             try:
-                self._ingest(parcel)
+                works = self._ingest(parcel)
             except BaseException as error:  # whatever it is, those who wait for this thread must go on
-                self.failed(round, error)
+                if _may_pass(error):
+                    self._hold(parcel, error)
+                    freed = 0
+                else:
+                    self._fail(parcel.round, error, parcel.lost(error))
             del parcel  # frees the tensors before the room for them is given away
             with self._changed:
-                self._bytes -= size_bytes
+                if works:
+                    self._try_held()
+                self._bytes -= freed
+                self._done += 1
                 self._changed.notify_all()
 
-    def _ingest(self, parcel: Parcel) -> None:
+    def _ingest(self, parcel: Parcel) -> bool:
+        """Whether the store took something in."""
         updates: dict[str, Mapping[str, Any]] = {}
         metadata = dict(parcel.metadata)
         for client, tensors in parcel.updates.items():
@@ -203,40 +244,53 @@ class Feeder:
                 updates[client] = tensors()
             except Exception as error:  # one client's malformed reply must not cost the round
                 metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
-                self.failed(parcel.round, error)
+                self.failed(parcel.round, error, client)
         aggregate = parcel.aggregate() if parcel.aggregate else None
         if not (updates or aggregate or metadata):
-            return
+            return False
         try:
-            self._store.ingest(parcel.round, updates, aggregate=aggregate, metadata=metadata or None)
+            self._take_in(parcel.round, updates, aggregate, metadata)
         except (InvalidUpdateError, UpdateExistsError):
-            if len(updates) < 2:
+            if not updates:
                 raise
             self._one_by_one(parcel.round, updates, aggregate, metadata)
+        return True
 
     def _one_by_one(
         self, round: int, updates: Mapping[str, Mapping[str, Any]], aggregate: Any, metadata: dict[str, dict[str, Any]]
     ) -> None:
-        """Ingest is all or nothing; when one client's update does not fit the others, keep the others."""
-        for client, tensors in updates.items():
+        """Ingest is all or nothing; when one client's update does not fit the others, keep the others.
+
+        What comes first decides what fits, so that is an update like most.
+        """
+        looks = {client: _look(tensors) for client, tensors in updates.items()}
+        alike = Counter(looks.values())
+        for client in sorted(updates, key=lambda c: -alike[looks[c]]):
             try:
-                self._store.ingest(round, {client: tensors})
+                self._take_in(round, {client: updates[client]})
             except (InvalidUpdateError, UpdateExistsError) as error:
                 metadata[client] = {**metadata.get(client, {}), "error": f"{type(error).__name__}: {error}"}
-                self.failed(round, error)
-        self._store.ingest(round, {}, aggregate=aggregate, metadata=metadata or None)
+                self.failed(round, error, client)
+        self._take_in(round, {}, aggregate, metadata)
+
+    def _take_in(
+        self, round: int, updates: Mapping[str, Mapping[str, Any]], aggregate: Any = None, metadata: Any = None
+    ) -> None:
+        try:
+            self._store.ingest(round, updates, aggregate=aggregate, metadata=metadata or None)
+        except StoreError as error:
+            retry = getattr(self._store, "retry_writes", None)
+            if retry is None or not _may_pass(error) or self._retried == round:
+                raise
+            self._retried = round
+            retry()
+            self._store.ingest(round, updates, aggregate=aggregate, metadata=metadata or None)
 
 
-def warn(text: str) -> None:
-    """Warn without ever raising: where warnings are errors, training goes on all the same."""
-    with contextlib.suppress(RuntimeWarning):
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
+def _may_pass(error: BaseException) -> bool:
+    """Whether the store may take later what it did not take now."""
+    return isinstance(error, StoreError) and not isinstance(error, CorruptObjectError | WriterExistsError)
 
 
-def _forget_locals(error: BaseException | None) -> None:
-    """Keep the lines of a traceback but not the variables, which would hold a round of tensors until the next flush."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+def _look(tensors: Mapping[str, Any]) -> Any:
+    return tuple((name, str(getattr(a, "dtype", "")), getattr(a, "shape", ())) for name, a in tensors.items())

@@ -166,6 +166,17 @@ class Writer:
                     self._start(self._rounds, self._write_metadata, name)
         return futures
 
+    def failed(self) -> list[tuple[int, str | None, str, BaseException]]:
+        """Round, client, kind and error of what could not be written and waits to be tried again."""
+        with self._changed:
+            found: list[tuple[int, str | None, str, BaseException]] = [
+                (key.round, key.client, key.kind.name.lower(), w.error)
+                for key, w in self._pending.items()
+                if w.error is not None
+            ]
+            found += [(r, None, "metadata", d.error) for (_, r), d in self._documents.items() if d.error is not None]
+        return found
+
     def give_up(self, doomed: Doomed) -> None:
         """Wait for writes of what is to be deleted, and let go of those that failed: they will not be tried again."""
         with self._changed:

@@ -1,14 +1,16 @@
+import contextlib
 import gc
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 
 import numpy as np
 import pytest
 
-from flstore.errors import InvalidParameterError, StoreClosedError
+from flstore.errors import InvalidParameterError, InvalidUpdateError, StoreClosedError, StoreError
 from flstore.federated.feeder import Feeder, Parcel
 
 
@@ -157,6 +159,144 @@ def test_flush_can_stop_waiting(recording_store):
     assert rounds(recording_store) == [1]
 
 
+def test_flush_does_not_wait_for_what_comes_after_it(recording_store):
+    """Training goes on while somebody flushes."""
+    feeder = Feeder(recording_store)
+    recording_store.may_go_on.clear()
+    feeder.submit(parcel(1))
+    held, ingest = threading.Event(), recording_store.ingest
+
+    def hold_the_second(round, *args, **kwargs):
+        if round == 2:
+            assert held.wait(30)
+        ingest(round, *args, **kwargs)
+
+    recording_store.ingest = hold_the_second
+    flushing = threading.Thread(target=feeder.flush)
+    flushing.start()
+    while not feeder._changed._waiters:  # until flush waits
+        pass
+    feeder.submit(parcel(2))
+    recording_store.may_go_on.set()
+    flushing.join(30)
+    assert not flushing.is_alive()
+    assert rounds(recording_store) == [1]
+    held.set()
+    feeder.close()
+    assert rounds(recording_store) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_what_was_lost_is_listed_for_good(recording_store):
+    def broken():
+        raise ValueError("torn")
+
+    recording_store.fails = lambda r: OSError("disk full") if r == 2 else None
+    feeder = Feeder(recording_store)
+    feeder.submit(Parcel(1, 10, {"bad": broken, "good": lambda: {"w": 1}}))
+    feeder.submit(Parcel(2, 10, {"a": lambda: {"w": 1}}, lambda: {"w": 2}, {"a": {"lr": 1}}))
+    for _ in range(2):
+        with contextlib.suppress(ValueError):
+            feeder.flush()
+    assert [(lost.round, lost.client, lost.kind) for lost in feeder.lost] == [
+        (1, "bad", "update"), (2, "a", "update"), (2, None, "aggregate"), (2, "a", "metadata"),
+    ]  # fmt: skip
+    assert [lost.reason for lost in feeder.lost] == ["ValueError: torn"] + 3 * ["OSError: disk full"]
+
+
+def wait_until(done) -> None:
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_a_store_that_fails_gets_all_once_it_works(recording_store):
+    """It is asked to try again once a round; what it did not take is held meanwhile, and listed."""
+    retried: list[int] = []
+    recording_store.fails = lambda r: StoreError("unreachable") if len(retried) < 2 else None
+    recording_store.retry_writes = lambda: retried.append(1)
+    feeder = Feeder(recording_store)
+    for held in (1, 2):
+        feeder.submit(parcel(1))
+        wait_until(lambda n=held: len(feeder.held) == n)
+    assert [(lost.round, lost.client) for lost in feeder.held] == [(1, "a"), (1, "a")]
+    assert len(retried) == 1
+    assert feeder.pending_bytes == 20
+    feeder.submit(parcel(2))
+    wait_until(lambda: feeder.pending_bytes == 0)
+    assert rounds(recording_store) == [2, 1, 1]
+    assert feeder.held == feeder.lost == []
+    feeder.flush()
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_flush_tries_what_is_held_and_closing_lets_go_of_it(recording_store):
+    works: list[int] = []
+    recording_store.fails = lambda r: None if works else StoreError("unreachable")
+    feeder = Feeder(recording_store)
+    for r in (1, 2):
+        feeder.submit(parcel(r))
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.flush()
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.flush()
+    assert sorted(lost.round for lost in feeder.held) == [1, 2]
+    works.append(1)
+    feeder.flush()
+    assert sorted(rounds(recording_store)) == [1, 2]
+    works.clear()
+    feeder.submit(parcel(3))
+    with pytest.raises(StoreError, match="unreachable"):
+        feeder.close()
+    assert feeder.held == []
+    assert [lost.round for lost in feeder.lost] == [3]
+    assert feeder.pending_bytes == 0
+
+
+def test_training_does_not_wait_for_a_store_that_fails(recording_store):
+    """Without room the oldest of what is held is lost, and listed."""
+    recording_store.fails = lambda r: StoreError("unreachable")
+    feeder = Feeder(recording_store, buffer_bytes=25)
+
+    def train() -> None:
+        for r in range(1, 6):
+            feeder.submit(parcel(r))
+            wait_until(lambda r=r: any(lost.round == r for lost in feeder.held))
+
+    with pytest.warns(RuntimeWarning, match="Not all of round") as seen:
+        train()
+    assert not [w for w in seen if "Training waits" in str(w.message)]
+    assert [lost.round for lost in feeder.held] == [4, 5]
+    assert [lost.round for lost in feeder.lost] == [1, 2, 3]
+    recording_store.fails = lambda r: None
+    with pytest.raises(StoreError, match="unreachable") as raised:
+        feeder.flush()
+    assert len(raised.value.__notes__) == 2
+    assert rounds(recording_store) == [4, 5]
+
+
+@pytest.mark.filterwarnings("ignore:Not all of round")
+def test_most_clients_decide_what_fits(recording_store):
+    """A store refuses what differs from the first update of a round, and the odd one came first."""
+    kept: dict[str, tuple[int, ...]] = {}
+
+    def ingest(round, updates, aggregate=None, metadata=None):
+        shapes = {*kept.values(), *(u["w"].shape for u in updates.values())}
+        if len(shapes) > 1:
+            raise InvalidUpdateError("a round has one architecture")
+        kept.update({c: u["w"].shape for c, u in updates.items()})
+
+    recording_store.ingest = ingest
+    feeder = Feeder(recording_store)
+    sizes = {"odd": 1, "a": 2, "b": 2}
+    feeder.submit(Parcel(1, 10, {c: lambda n=n: {"w": np.zeros(n)} for c, n in sizes.items()}))
+    with pytest.raises(InvalidUpdateError):
+        feeder.flush()
+    assert sorted(kept) == ["a", "b"]
+    assert [lost.client for lost in feeder.lost] == ["odd"]
+
+
 def test_closing_finishes_and_takes_nothing_more(recording_store):
     recording_store.may_go_on.clear()
     feeder = Feeder(recording_store)
@@ -169,7 +309,35 @@ def test_closing_finishes_and_takes_nothing_more(recording_store):
     with pytest.raises(StoreClosedError, match="round 2"):
         feeder.close()
     assert rounds(recording_store) == [1]
+    assert [(lost.round, lost.client) for lost in feeder.lost] == [(2, "a")]
     assert "closed" in repr(feeder)
+
+
+@pytest.mark.filterwarnings("ignore:Training waits", "ignore:Not all of round")
+def test_closing_lets_go_of_a_training_that_waits_for_room(recording_store):
+    recording_store.may_go_on.clear()
+    feeder = Feeder(recording_store, buffer_bytes=15)
+    feeder.submit(parcel(1))
+    training = threading.Thread(target=feeder.submit, args=(parcel(2),))
+    training.start()
+    while not feeder._changed._waiters:  # until it waits
+        pass
+    raised: list[BaseException] = []
+
+    def close() -> None:
+        try:
+            feeder.close()
+        except StoreClosedError as error:
+            raised.append(error)
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    training.join(30)  # although nothing of round 1 is ingested yet
+    assert not training.is_alive()
+    recording_store.may_go_on.set()
+    closing.join(30)
+    assert "round 2 came after the store was closed" in str(raised[0])
+    assert rounds(recording_store) == [1]
 
 
 def test_a_script_that_ends_without_closing_loses_nothing():

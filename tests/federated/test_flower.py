@@ -112,7 +112,9 @@ def test_updates_metadata_and_models_are_what_was_sent(recording_store):
             assert list(update) == ["w", "steps"]
             assert np.array_equal(update["w"], kept[r - 1]["w"] + noise)
             row = recording_store.metadata(r)[client]
-            assert row.pop("reply_s") >= 0
+            assert row.pop("round_s") >= row.pop("reply_s") >= 0
+            assert row.pop("eval_round_s") >= row.pop("eval_reply_s") >= 0
+            assert row.pop("reply_bytes") == sum(len(Array(a).data) for a in update.values())
             assert row == {
                 "lr": 0.1,
                 "num-examples": number + 1,
@@ -176,11 +178,14 @@ def test_two_replies_with_one_id(recording_store):
     def change(client: int, round: int, content: RecordDict) -> None:
         content[CLIENT_RECORD][CLIENT_KEY] = "twin" if client in (1, 4) else f"site-{client}"
 
-    with pytest.warns(RuntimeWarning, match=r"Round 1: two replies have the client id 'twin'"):
+    with pytest.warns(RuntimeWarning, match=r"Round 1: two replies have the client id 'twin'; that of node"):
         train(observe(recording_store, everyone()), client_app(change), rounds=1)
     recording_store.flush()
-    assert len(recording_store.updates(1)) == CLIENTS - 1
-    assert recording_store.metadata(1)["twin"]["num-examples"] in (2, 5)
+    assert len(recording_store.updates(1)) == CLIENTS
+    rows = recording_store.metadata(1)
+    assert rows["twin"]["num-examples"] == 2
+    assert rows[str(FIRST_NODE_ID + 4)]["num-examples"] == 5
+    assert {row["node_id"] for row in rows.values()} == {str(FIRST_NODE_ID + i) for i in range(CLIENTS)}
 
 
 def test_a_reply_without_arrays_is_metadata_alone(recording_store):

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from flwr.app import Error
 from flwr.common import Code, EvaluateRes, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.server.client_manager import SimpleClientManager
 from flwr.server.client_proxy import ClientProxy
 from flwr.server.strategy import FedAvg
 
-from flstore.federated import observe
+from flstore.federated import identify, observe
 
 INITIAL = [np.zeros((2, 2), np.float32), np.zeros(3)]
 
@@ -77,5 +78,38 @@ def test_the_older_interface(recording_store):
     assert np.array_equal(kept[2]["0000"], bare[0])
     evaluated = {"eval_loss": 0.5, "eval_num-examples": 4, "eval_accuracy": 0.75}
     rows = recording_store.metadata(2)
+    durations = [rows[c].pop(name) for c in ("2", "3") for name in ("round_s", "eval_round_s") if name in rows[c]]
+    assert len(durations) == 3
+    assert min(durations) >= 0
+    assert rows["2"].pop("reply_bytes") == len(ndarrays_to_parameters(INITIAL).tensors[0]) + 128 + 24
     assert rows["2"] == {"lr": 0.05, "loss": 0.25, "num-examples": 20, "node_id": "2", **evaluated}
     assert rows["3"] == {"lr": 0.05, "error": "no GPU", "node_id": "3", **evaluated}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_failures_without_a_name_are_told_of_those_who_are_missing(recording_store):
+    """Flower gives failures of the connection as bare exceptions; whose they are is what is left."""
+    strategy = observe(recording_store, fedavg())
+    lost = [RuntimeError("connection lost"), Exception(Error(0, "ValueError: no data here"))]
+    for r, failures in ((1, lost[1:]), (2, lost)):
+        sent = sorted(strategy.configure_fit(r, ndarrays_to_parameters(INITIAL), clients()), key=lambda s: s[0].cid)
+        strategy.aggregate_fit(r, [(proxy, proxy.fit(ins)) for proxy, ins in sent[len(failures) :]], failures)
+    recording_store.flush()
+    assert recording_store.metadata(1)["1"]["error"] == "ValueError: no data here"
+    text = "no answer; failures of the round: RuntimeError: connection lost; ValueError: no data here"
+    assert [recording_store.metadata(2)[c].get("error") for c in ("1", "2", "3")] == [text, text, None]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_metric_says_who_a_client_is(recording_store):
+    strategy = observe(recording_store, fedavg())
+    sent = strategy.configure_fit(1, ndarrays_to_parameters(INITIAL), clients())
+    results = [(proxy, proxy.fit(ins)) for proxy, ins in sent]
+    strategy.aggregate_fit(1, [(p, identify(a, f"hospital-{p.cid}")) for p, a in results], [])
+    asked = strategy.configure_evaluate(1, ndarrays_to_parameters(INITIAL), clients())
+    strategy.aggregate_evaluate(1, [(proxy, proxy.evaluate(ins)) for proxy, ins in asked], [])  # says nothing
+    recording_store.flush()
+    rows = recording_store.metadata(1)
+    assert sorted(recording_store.updates(1)) == sorted(rows) == ["hospital-1", "hospital-2", "hospital-3"]
+    assert rows["hospital-2"]["eval_loss"] == 0.5
+    assert "flstore.client-id" not in rows["hospital-2"]
