@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from flstore.federated.flower import observe
     from flstore.federated.grid import LocalGrid
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
+    from flstore.federated.nvflare import FLStoreObserver
+    from flstore.federated.restoring import resume
 
 __all__ = [
     "MODELS",
     "Digits",
+    "FLStoreObserver",
     "Feeder",
     "LocalGrid",
     "RunHistory",
@@ -31,6 +34,7 @@ __all__ = [
     "dirichlet_partition",
     "load_arrays",
     "observe",
+    "resume",
     "run",
     "state_arrays",
 ]
@@ -38,6 +42,7 @@ __all__ = [
 _MODULE_OF = {
     "MODELS": "models",
     "Digits": "data",
+    "FLStoreObserver": "nvflare",
     "Feeder": "feeder",
     "LocalGrid": "grid",
     "RunHistory": "app",
@@ -45,6 +50,7 @@ _MODULE_OF = {
     "client_app": "client",
     "digits": "data",
     "dirichlet_partition": "data",
+    "resume": "restoring",
     "load_arrays": "models",
     "observe": "flower",
     "run": "app",
