@@ -1,7 +1,4 @@
-"""Observe an NVIDIA FLARE job: what its clients send goes to a store, from the server's process of the job.
-
-The only module that imports NVIDIA FLARE.
-"""
+"""Observe an NVIDIA FLARE job: what its clients send goes to a store, from the server's process of the job."""
 
 from __future__ import annotations
 
@@ -79,16 +76,14 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
     Clients are known by their identity name. Differences (``ParamsType.DIFF``) are stored as models: the global model
     that they were taken from plus the difference, in its dtypes; tensors that a difference leaves out are as they were.
     Metadata has the client's metrics, the scalars of its meta, ``num_steps``, ``reply_s`` (seconds from the task to its
-    result, by the server's clock), ``error`` (FLARE's return code), ``answered`` (False for who had the task and sent
-    nothing until the round ended) and ``accepted`` (False when the aggregator refused). What comes for a round that has
-    ended is kept in that round and marked ``late``.
+    result), ``error`` (FLARE's return code), ``answered`` (False for who had the task and sent nothing until the round
+    ended) and ``accepted`` (False when the aggregator refused). What comes for a round that has ended is kept in that
+    round and marked ``late``.
 
-    A handler only copies dictionaries; a thread encodes and ingests. Arrays are shared until then: an aggregator of
-    your own must not write into those of its clients (FLARE's do not). A store that fails does not stop training: the
-    job's log says what was not stored.
-
-    A job's export copies the sources of its components. ``job.set_app_packages(["flstore"])`` leaves out those of this
-    package, which the server has.
+    Handlers only copy dictionaries; a thread encodes and ingests. Arrays are shared until then: an aggregator of your
+    own must not write into those of its clients (FLARE's do not). A store that fails does not stop training: the job's
+    log says what was not stored. ``job.set_app_packages(["flstore"])`` keeps this package, which the server has, out of
+    the job's export.
 
     Examples
     --------
@@ -110,9 +105,7 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
         try:
             json.dumps([job, address, tasks, options])
         except (TypeError, ValueError) as error:
-            raise InvalidParameterError(
-                f"the arguments of FLStoreObserver go through JSON to another process: {error}"
-            ) from error
+            raise InvalidParameterError(f"the arguments go through JSON to the process of the job: {error}") from error
         if tasks is not None and (not tasks or not isinstance(tasks, list | tuple)):
             raise InvalidParameterError(f"tasks is a list of task names such as ['train'], got {tasks!r}")
         # The export of a job reads the arguments from attributes of the same names.
@@ -163,12 +156,10 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
             self._say(ctx, f"nothing of this run is recorded, because the store {self.root} did not open", error)
             return
         if known := self._store.rounds():
-            self.log_warning(
-                ctx,
-                f"job {job!r} below {self.root} has rounds {known[0]} to {known[-1]} already, which are never "
-                f"overwritten; a new run needs a job or root of its own",
-                fire_event=False,
+            said = (
+                f"job {job!r} below {self.root} has rounds {known[0]} to {known[-1]} already, which are not overwritten"
             )
+            self.log_warning(ctx, f"FLStore: {said}; a new run needs a job or root of its own", fire_event=False)
 
     def _close(self, ctx: FLContext) -> None:
         store, self._store, self._feeder = self._store, None, None
@@ -221,7 +212,7 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
             self._submit(Parcel(round, _size(tensors), {client: update}, metadata={client: row}))
             return
         if dxo.data_kind != DataKind.METRICS:
-            row["error"] = f"a result of kind {dxo.data_kind}, which is no model"
+            row["error"] = f"a result of kind {getattr(dxo.data_kind, 'value', dxo.data_kind)}, which is no model"
         self._submit(Parcel(round, metadata={client: row}))
 
     def _result_judged(self, ctx: FLContext) -> None:

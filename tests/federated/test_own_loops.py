@@ -33,7 +33,9 @@ def test_a_plain_pytorch_loop_is_recorded_and_goes_on_from_what_is_stored(
     names: dict[str, Any] = {}
     hook, run, again, with_flower = blocks("plain-pytorch.md")
     exec(hook, names)
-    with_start = run.replace("with FLStore", 'first = {k: v.clone() for k, v in model.state_dict().items()}\nwith FLStore')
+    with_start = run.replace(
+        "with FLStore", "first = {k: v.clone() for k, v in model.state_dict().items()}\nwith FLStore"
+    )
     exec(with_start, names)
     names["model"] = torch.nn.Linear(8, 3)  # another process has other weights
     exec(again, names)
