@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from flstore.persistence import ObjectStore
 
 
+CLOSED = "closed"
+"""What the metadata of a round says of the server when the round was closed by hand."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 MetadataFound: TypeAlias = Callable[[int, dict[str, dict[str, Any]]], None]
 
@@ -82,6 +85,7 @@ class Catalogue:
         self.state = state
         self.lock = threading.RLock()
         self.observed = Observed()
+        self.told_closed: set[int] = set()
 
     # --- what workloads ask (flstore.workloads.base.Catalogue) -------------------------------------------------------
 
@@ -123,6 +127,21 @@ class Catalogue:
     def has_aggregate(self, round: int) -> bool:
         """Whether the global model after `round` is stored."""
         return View(self.state).aggregate(self.number, round)
+
+    @_locked
+    def aggregates(self) -> list[int]:
+        """Rounds with an aggregate, ascending."""
+        return list(self.state.rounds.get((self.number, Kind.AGGREGATE), []))
+
+    @_locked
+    def is_closed(self, round: int) -> bool:
+        """Whether a round is over: its aggregate is there, or somebody said so."""
+        return round in self.told_closed or self.has_aggregate(round)
+
+    @_locked
+    def closed(self) -> list[int]:
+        """Rounds that are over, ascending."""
+        return sorted(self.told_closed.union(self.aggregates()))
 
     @_locked
     def clients_with_metadata(self, round: int) -> list[str]:
@@ -224,7 +243,7 @@ class Catalogue:
 
     def _rows(self, objects: ObjectStore, round: int) -> dict[str, dict[str, Any]]:
         try:
-            return objects.get_metadata(self.job, round)[0]
+            rows, server = objects.get_metadata(self.job, round)
         except CorruptObjectError as error:  # one damaged document must not keep all the rest out of reach
             warnings.warn(
                 f"the metadata of round {round} is left out: {error}; restore it from a backup, or delete it with "
@@ -233,6 +252,10 @@ class Catalogue:
                 stacklevel=2,
             )
             return {}
+        if server.get(CLOSED):
+            with self.lock:
+                self.told_closed.add(round)
+        return rows
 
     def _clients(self, kind: Kind, round: int) -> list[str]:
         table = self.state.table((self.number, kind, round))

@@ -93,6 +93,9 @@ class Deletions:
             with self._catalogue.lock:
                 keys = _key_sets(self._catalogue, doomed)
                 drops = self._tell(Deleted(keys)) if keys else []
+                if doomed.client is None:
+                    told = self._catalogue.told_closed
+                    told.difference_update([r for r in told if doomed.concerns((doomed.job, r))])
             for r in [r for r in self._rows if doomed.concerns((doomed.job, r))]:
                 self._rows[r].pop(doomed.client or "", None)
                 if doomed.client is None:

@@ -135,6 +135,7 @@ def check(
 def encode(catalogue: Catalogue, stored: Stored, plan: Plan) -> Arrival:
     """Copy what was planned, and leave out what is stored already."""
     arrival = Arrival(plan.round, signature=plan.signature)
+    marks = _marks(catalogue, plan.round)
     rows = {client: dict(row) for client, row in plan.rows.items()}
     for key, (buffer, bad) in zip(plan.layouts, _encoded(list(plan.layouts.values())), strict=True):
         if not _is_new(catalogue, stored, key, buffer):
@@ -143,12 +144,20 @@ def encode(catalogue: Catalogue, stored: Stored, plan: Plan) -> Arrival:
         if key.kind is Kind.UPDATE:
             if bad:
                 arrival.nonfinite[str(key.client)] = bad
-            rows.setdefault(str(key.client), {}).update(size_bytes=buffer.nbytes, nonfinite=bad)
+            row = rows.setdefault(str(key.client), {})
+            row.update({**marks, **row, "size_bytes": buffer.nbytes, "nonfinite": bad})
     arrival.metadata = RoundMetadata.of(rows).rows
     if rows:
         before = stored.metadata(plan.round)
         arrival.metadata_rows = {c: {**before.get(c, {}), **row} for c, row in arrival.metadata.items()}
     return arrival
+
+
+def _marks(catalogue: Catalogue, round: int) -> dict[str, Any]:
+    """What metadata says of an update that comes now: nothing, or that its round is closed and how old its model is."""
+    if not catalogue.is_closed(round):
+        return {}
+    return {"late": True, "staleness": catalogue.closed()[-1] - (round - 1)}
 
 
 def _encoded(layouts: list[Layout]) -> list[tuple[memoryview, int]]:

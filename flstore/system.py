@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from flstore import not_stored, workloads
-from flstore.catalogue import Catalogue
+from flstore.catalogue import CLOSED, Catalogue
 from flstore.codec import checksum_of
 from flstore.deletion import Deletions
 from flstore.engine import State, Tracker
@@ -141,6 +141,13 @@ class System(ABC):
     ) -> Receipt:
         """Take in what a round brought; may be called several times for one round.
 
+        An update belongs to the round after the aggregate that it started from: what differences (``of="delta"``) are
+        taken from. A round is closed once its aggregate was taken in by an earlier call, or by :meth:`close_round`. An
+        update that comes for a closed round is kept like any other, and its metadata says ``late`` and ``staleness``:
+        how many rounds the newest closed one is ahead of the aggregate that it started from. So an asynchronous server
+        (FedBuff) whose newest aggregate is 9 takes in what a client made of aggregate 6 as an update of round 7, and
+        its staleness is 3.
+
         Parameters
         ----------
         round : int
@@ -194,6 +201,34 @@ class System(ABC):
                 receipt = self._take_in_later(stored, plan)
         self._check_sizes(plan.sizes())
         return receipt
+
+    def close_round(self, round: int) -> None:
+        """Say that a round is over though it has no aggregate (which closes it too): what comes for it now is late.
+
+        Nothing is refused; see :meth:`ingest`. It is kept in the persistent store. Closing twice is closing once.
+
+        Raises
+        ------
+        UpdateNotFoundError
+            Nothing was taken in of this round; the nearest rounds are named.
+        ReaderError, WriterExistsError, StoreError
+            As for :meth:`ingest`.
+        """
+        self._check_may_write()
+        with self._ingest_lock:
+            self._intake.settle()
+            if self._catalogue.is_closed(round):
+                return
+            if not self._catalogue.clients_with_metadata(round):
+                self._catalogue.clients(round)  # raises for a round of which nothing is known
+            self._writer.submit_metadata(self.job, round, {}, {CLOSED: True})
+            with self._lock:
+                self._catalogue.told_closed.add(round)
+
+    def closed_rounds(self) -> list[int]:
+        """Rounds that are over, ascending: those with an aggregate, and those that were closed by hand."""
+        self._intake.settle()
+        return self._catalogue.closed()
 
     def _take_in_later(self, stored: Stored, plan: Plan) -> Receipt:
         size = sum(plan.sizes().values())
@@ -433,14 +468,58 @@ class System(ABC):
         return dict(self._read(key))
 
     def aggregate(self, round: int) -> dict[str, Any]:
-        """The global model after a round (round 0: before training), as read-only arrays by tensor name."""
+        """The global model after a round (round 0: before training), as read-only arrays by tensor name.
+
+        Raises
+        ------
+        UpdateNotFoundError
+            Names the nearest rounds that have one.
+        """
         self._intake.settle()
         key = Key(self.job, Kind.AGGREGATE, round)
         if not self._catalogue.has(key):
-            have = [r for r in (0, *self.rounds()) if self._catalogue.has_aggregate(r)]
-            shown = f"rounds with one: {', '.join(map(str, have[-20:]))}" if have else "no round has one"
+            have = sorted(sorted(self._catalogue.aggregates(), key=lambda r: abs(r - round))[:3])
+            shown = f"nearest rounds with one: {', '.join(map(str, have))}" if have else "no round has one"
             raise UpdateNotFoundError(f"there is no aggregate of round {round}; {shown}")
         return dict(self._read(key))
+
+    def restore(self, round: int, client: str | None = None, kind: str = "state_dict") -> Any:
+        """A stored model as training takes it, so that it goes on from there.
+
+        Dtypes, names and their order are those that were ingested; the memory is the caller's own. Tensors that came
+        through Flower's older interface are named by their position.
+
+        Parameters
+        ----------
+        round : int
+            The aggregate after this round (0: the model that training started from).
+        client : str, optional
+            Not the aggregate, but the model that this client sent in the round.
+        kind : {"state_dict", "array_record", "arrays"}
+            Torch tensors for ``module.load_state_dict``, a Flower ``ArrayRecord`` for ``strategy.start``
+            (:func:`flstore.federated.resume` makes its rounds count on), or writable NumPy arrays, by tensor name.
+            Flower cannot turn a bfloat16 record into torch tensors: use "state_dict".
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no such kind.
+        UpdateNotFoundError
+            There is no such model; the message names the nearest rounds or the round's clients.
+        CorruptObjectError
+            The stored object is damaged, and there is no whole copy of it in memory.
+        OptionalDependencyError
+            torch or flwr is not installed.
+
+        Examples
+        --------
+        >>> network.load_state_dict(store.restore(7))  # doctest: +SKIP
+        >>> strategy.start(grid, store.restore(7, kind="array_record"), num_rounds=3)  # doctest: +SKIP
+        """
+        from flstore.federated.restoring import check_kind, convert
+
+        check_kind(kind)
+        return convert(self.aggregate(round) if client is None else self.update(round, client), kind)
 
     def metadata(self, round: int | None = None) -> pd.DataFrame:
         """What is known about each client's work: one row a (round, client), one column a field, NaN where unknown.

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "flstore"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LEFT_OUT_OF_ALL = {"nvflare", "parquet"}
+LEFT_OUT_OF_ALL = {"parquet"}
 
 
 def constraint_lines() -> list[str]:
@@ -151,7 +151,7 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str):
 
 IMPORTERS = {
     "distributed": ("flstore.functions",),
-    "flwr": tuple(f"flstore.federated.{name}" for name in ("app", "client", "grid", "identity")),
+    "flwr": tuple(f"flstore.federated.{name}" for name in ("app", "client", "grid", "identity", "restoring")),
     "nvflare": ("flstore.federated.nvflare",),
 }
 

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from flstore.federated.grid import LocalGrid
     from flstore.federated.identity import identify
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
+    from flstore.federated.nvflare import FLStoreObserver
+    from flstore.federated.restoring import resume
 
 __all__ = [
     "MODELS",
     "Digits",
+    "FLStoreObserver",
     "Feeder",
     "LocalGrid",
     "RunHistory",
@@ -33,6 +36,7 @@ __all__ = [
     "identify",
     "load_arrays",
     "observe",
+    "resume",
     "run",
     "state_arrays",
 ]
@@ -40,6 +44,7 @@ __all__ = [
 _MODULE_OF = {
     "MODELS": "models",
     "Digits": "data",
+    "FLStoreObserver": "nvflare",
     "Feeder": "feeder",
     "LocalGrid": "grid",
     "RunHistory": "app",
@@ -48,6 +53,7 @@ _MODULE_OF = {
     "digits": "data",
     "dirichlet_partition": "data",
     "identify": "identity",
+    "resume": "restoring",
     "load_arrays": "models",
     "observe": "flower",
     "run": "app",

@@ -57,7 +57,7 @@ def test_a_client_that_does_not_exist_names_those_that_do(store: FLStore) -> Non
         store.request("lineage", client="c9")
     with pytest.raises(UpdateNotFoundError, match="clients of that round: c0, c1"):
         store.update(2, "zoe")
-    with pytest.raises(UpdateNotFoundError, match="rounds with one: 0, 1, 2, 3"):
+    with pytest.raises(UpdateNotFoundError, match="nearest rounds with one: 1, 2, 3"):
         store.aggregate(5)
 
 
