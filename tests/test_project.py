@@ -151,7 +151,7 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str):
 
 IMPORTERS = {
     "distributed": ("flstore.functions",),
-    "flwr": tuple(f"flstore.federated.{name}" for name in ("flower", "app", "client", "grid")),
+    "flwr": tuple(f"flstore.federated.{name}" for name in ("flower", "app", "client", "grid", "recorder")),
     "nvflare": ("flstore.federated.nvflare",),
 }
 

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from flstore.federated.flower import observe
     from flstore.federated.grid import LocalGrid
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
+    from flstore.federated.recorder import record
+    from flstore.federated.recording import Recording
 
 __all__ = [
     "MODELS",
     "Digits",
     "Feeder",
     "LocalGrid",
+    "Recording",
     "RunHistory",
     "build",
     "client_app",
@@ -31,6 +34,7 @@ __all__ = [
     "dirichlet_partition",
     "load_arrays",
     "observe",
+    "record",
     "run",
     "state_arrays",
 ]
@@ -40,6 +44,7 @@ _MODULE_OF = {
     "Digits": "data",
     "Feeder": "feeder",
     "LocalGrid": "grid",
+    "Recording": "recording",
     "RunHistory": "app",
     "build": "models",
     "client_app": "client",
@@ -47,6 +52,7 @@ _MODULE_OF = {
     "dirichlet_partition": "data",
     "load_arrays": "models",
     "observe": "flower",
+    "record": "recorder",
     "run": "app",
     "state_arrays": "models",
 }
