@@ -149,9 +149,10 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str):
     assert {m: names for m, names in wrong.items() if names} == {}
 
 
+_FLOWER = ("flower", "app", "client", "grid", "recorder", "flower_app", "strategy")
 IMPORTERS = {
     "distributed": ("flstore.functions",),
-    "flwr": tuple(f"flstore.federated.{name}" for name in ("flower", "app", "client", "grid", "recorder")),
+    "flwr": tuple(f"flstore.federated.{name}" for name in _FLOWER),
     "nvflare": ("flstore.federated.nvflare",),
 }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flstore.federated.data import Digits, digits, dirichlet_partition
     from flstore.federated.feeder import Feeder
     from flstore.federated.flower import observe
+    from flstore.federated.flower_app import run_app, simulate
     from flstore.federated.grid import LocalGrid
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
     from flstore.federated.recorder import record
@@ -36,6 +37,8 @@ __all__ = [
     "observe",
     "record",
     "run",
+    "run_app",
+    "simulate",
     "state_arrays",
 ]
 
@@ -54,6 +57,8 @@ _MODULE_OF = {
     "observe": "flower",
     "record": "recorder",
     "run": "app",
+    "run_app": "flower_app",
+    "simulate": "flower_app",
     "state_arrays": "models",
 }
 

@@ -1,4 +1,4 @@
-"""Record a run once, and use it often: N rounds of federated training in a root, resumed where they were interrupted."""
+"""Record a run once, and use it often: rounds of federated training in a root, resumed where they were interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from flstore.persistence.term import Claim
 
-_NOT_RECORDED = {"store", "strategy", "progress"}
+_NOT_RECORDED = {"store", "strategy", "progress", "grid"}
 _COUNTED = ("configure_train", "aggregate_train", "configure_evaluate", "aggregate_evaluate")
 
 
@@ -186,7 +186,10 @@ class _Recorder(System):
             float(metrics["accuracy"]), float(metrics["loss"]), None if train_loss is None else float(train_loss),
             seconds, list(clients), sum(clients.values()) + (aggregate_bytes or 0),
         )  # fmt: skip
-        self._write(replace(self.recording, history=(*self.recording.history[:number], entry)))
+        history = list(self.recording.history[:number])
+        if number == 1:  # only when a round starts is the model known that it starts from
+            history[0] = replace(history[0], size_bytes=self._objects.contents(self.job, 0)[1] or 0)
+        self._write(replace(self.recording, history=(*history, entry)))
         self._bar.set_postfix(accuracy=f"{entry.accuracy:.2f}", loss=f"{entry.loss:.2f}", refresh=False)
         self._bar.update(1 if number else 0)
 
@@ -208,9 +211,7 @@ class _Recorder(System):
                     "they were not recorded by record(); use another root or job"
                 )
             spec = self._objects.spec
-            found = Recording(
-                spec["root"], self.job, self._arguments, versions_here(), (), spec["storage_options"]
-            )
+            found = Recording(spec["root"], self.job, self._arguments, versions_here(), (), spec["storage_options"])
             self._write(found)
             return
         _check_equal(found, self.job, self._arguments)

@@ -107,9 +107,7 @@ class Recording:
                 raise ValueError(f"it has format {note['format']!r}, this version reads {FORMAT}")
             history = tuple(Round(**entry) for entry in note["rounds"])
             spec = objects.spec
-            return cls(
-                spec["root"], note["job"], note["arguments"], note["versions"], history, spec["storage_options"]
-            )
+            return cls(spec["root"], note["job"], note["arguments"], note["versions"], history, spec["storage_options"])
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptObjectError(
                 f"{RUN} below {objects.root} does not describe a recording ({type(error).__name__}: {error}); record "

@@ -59,7 +59,7 @@ def test_a_recording_is_what_a_store_that_observes_the_run_has(whole: Recording,
     assert frame["loss"].tolist() == list(history.loss)
     np.testing.assert_array_equal(frame["train_loss"], history.train_loss)
     assert frame["clients"].tolist() == [0, 3, 3, 3]
-    assert whole.size_bytes > 9 * 6_000_000
+    assert whole.size_bytes == sum(map(len, contents(whole.root).values()))
     with LocalFiles(whole.root) as store:
         assert store.metadata(2)["duration_s"].gt(0).all()
         assert set(whole.clients) == set(store.clients())
@@ -245,7 +245,6 @@ def test_replay_hands_over_what_training_would_have(whole: Recording, tmp_path: 
         assert store.rounds() == [1, 2, 3]
         assert events(store) == observed
         assert contents(store.root) == contents(whole.root)
-        assert store.request("clustering", round=3, k=2).record.misses == 0
         assert "train_loss" in store.metadata(1)
 
 
@@ -260,7 +259,7 @@ def test_a_part_can_be_replayed_and_a_store_opened_over_the_recording(whole: Rec
         whole.replay(store, rounds=[3], **QUIET)
         assert store.rounds() == [3]
         assert store.request("cosine_similarity", round=3).value.of == "delta", "the model it started from is there"
-        with pytest.raises(UpdateNotFoundError, match="round 4 was not recorded .* rounds 1 to 3"):
+        with pytest.raises(UpdateNotFoundError, match=r"round 4 was not recorded .* rounds 1 to 3"):
             whole.replay(store, rounds=[2, 4], **QUIET)
         assert store.rounds() == [3]
     with pytest.raises(InvalidParameterError, match="retention=2 would delete"):
