@@ -60,7 +60,7 @@ def _memory(process: psutil.Process) -> int:
 
 
 def disk(root: Path) -> int:
-    """Bytes that the files below a folder take on the disk, those that come and go meanwhile as far as they are seen."""
+    """Bytes that the files below a folder take on the disk; those that come and go meanwhile may be missed."""
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:
@@ -108,7 +108,7 @@ def run(quick: bool = False) -> list[Row]:
         ),
         Row(
             f"{what}: seconds", took_s, "s",
-            note=f"one batch a client; median of rounds {later[len(later) // 2]:.1f} s, flush {took_s - trained_s:.1f} s",
+            note=f"one batch a client; median round {later[len(later) // 2]:.1f} s, flush {took_s - trained_s:.1f} s",
         ),
         Row(f"{what}: malicious_filtering of the last round", answer_s, "s", note=f"{clients} updates"),
     ]  # fmt: skip
