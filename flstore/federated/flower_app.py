@@ -15,6 +15,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from flwr.app import Context, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
-from flstore.errors import InvalidParameterError, OptionalDependencyError
+from flstore.errors import ClusterError, InvalidParameterError, OptionalDependencyError
 from flstore.federated.app import RunHistory, run
 from flstore.federated.client import client_app
 from flstore.federated.grid import LocalGrid
@@ -114,13 +115,43 @@ def simulate(
     from flwr.simulation import run_simulation
 
     found: list[tuple[RunHistory, Result]] = []
-    server = server_app(store, lambda *outcome: found.append(outcome), clients=clients, **training)
+    observed = server_app(store, lambda *outcome: found.append(outcome), clients=clients, **training)
+    over = threading.Event()
     init: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     if cpus is not None:
         init["num_cpus"] = cpus
     resources = {"num_cpus": 1, "num_gpus": 0.0}
-    run_simulation(server, client, clients, backend_config={"client_resources": resources, "init_args": init})
+    config: Any = {"client_resources": resources, "init_args": init}
+    try:
+        run_simulation(_until(over, observed), client, clients, backend_config=config)
+    finally:
+        over.set()
     return found[0]
+
+
+def _until(over: threading.Event, app: ServerApp) -> ServerApp:
+    """The same app, whose grid raises once `over` is set.
+
+    When Ray fails, Flower leaves the thread of the server app waiting for nodes for ever, and the interpreter with it.
+    """
+    guarded = ServerApp()
+
+    @guarded.main()
+    def main(grid: Grid, context: Context) -> None:
+        for name in ("get_node_ids", "pull_messages"):
+            setattr(grid, name, _unless(over, getattr(grid, name)))
+        app(grid, context)
+
+    return guarded
+
+
+def _unless(over: threading.Event, method: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if over.is_set():
+            raise ClusterError("the simulation ended before the run did: no client will answer any more")
+        return method(*args, **kwargs)
+
+    return called
 
 
 def run_app(folder: str | os.PathLike[str], clients: int = 10, **run_config: Any) -> None:

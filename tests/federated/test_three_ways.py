@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 import tomllib
 import urllib.request
@@ -28,7 +29,7 @@ from flwr.serverapp import strategy as flower_strategy
 
 from flstore import FLStore
 from flstore.baselines import LocalFiles
-from flstore.errors import InvalidParameterError, OptionalDependencyError
+from flstore.errors import ClusterError, InvalidParameterError, OptionalDependencyError
 from flstore.federated import LocalGrid, flower_app, run, run_app, simulate, strategy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,6 +68,34 @@ def test_the_simulation_is_given_the_same_client_and_server(monkeypatch: Any, tm
     assert given == [flower_app.client]
     assert len(history.accuracy) == 3
     assert len(answer.value.frame()) == 2
+
+
+def test_a_simulation_that_fails_leaves_no_thread_waiting_for_nodes(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))
+    began, threads = threading.Event(), []
+    raised: list[BaseException] = []
+
+    class NoNodes(LocalGrid):
+        def get_node_ids(self) -> list[int]:
+            began.set()
+            return []
+
+    def failing(server: Any, client: Any, nodes: int, backend_config: Any) -> None:
+        def serve() -> None:
+            with NoNodes(client, nodes) as grid, pytest.raises(ClusterError, match="no client will answer") as error:
+                server(grid, Context(grid.run.run_id, 0, {}, RecordDict(), {}))
+            raised.append(error.value)
+
+        threads.append(threading.Thread(target=serve, daemon=True))
+        threads[0].start()
+        assert began.wait(60)
+        raise RuntimeError("no Ray here")
+
+    monkeypatch.setattr("flwr.simulation.run_simulation", failing)
+    with LocalFiles(str(tmp_path)) as store, pytest.raises(RuntimeError, match="no Ray here"):
+        simulate(clients=4, store=store, **TINY)
+    threads[0].join(60)
+    assert raised
 
 
 def test_without_ray_the_simulation_says_what_to_install(monkeypatch: Any) -> None:
