@@ -271,8 +271,8 @@ def _arguments(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_equal(found: Recording, job: str, arguments: Mapping[str, Any]) -> None:
     """Raise unless a recording has this job and these arguments."""
-    defaults = {name: p.default for name, p in inspect.signature(run).parameters.items()}
-    recorded = {"job": found.job, **defaults, **found.arguments}  # one that is newer than the recording had its default
+    # An argument that is newer than the recording had its default there.
+    recorded = {"job": found.job, **_arguments({}), **found.arguments}
     given = {"job": job, **arguments}
     names = [name for name in given if recorded.get(name) != given[name]]
     names += [name for name in found.arguments if name not in given]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateNotFoundError
 from flstore.persistence import ObjectStore
+from flstore.persistence.claim import place
 from flstore.persistence.layout import RUN
 from flstore.persistence.notes import read_note
 from flstore.persistence.values import read
@@ -209,7 +210,7 @@ class Recording:
         """
         self._check_complete()
         objects = ObjectStore(self.root, self.storage_options)
-        if (store.root, store.job) == (objects.root, self.job):
+        if place(store._objects, store.job) == place(objects, self.job):
             raise InvalidParameterError(
                 f"this store is open on the recording itself ({objects.root}, job {self.job!r}): it has every round "
                 "already; replay into a store with another root or job"

@@ -19,11 +19,15 @@ from __future__ import annotations
 import inspect
 import os
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flwr.serverapp import strategy as _flower
 
 from flstore.errors import InvalidParameterError
+from flstore.federated.feeder import warn
+
+if TYPE_CHECKING:
+    from flstore.store import FLStore
 
 ROOT, JOB = "FLSTORE_ROOT", "FLSTORE_JOB"
 
@@ -32,17 +36,29 @@ class _Observed:
     """Before a strategy in its line of bases: opens a store for the time of a run."""
 
     def start(self, *args: Any, **kwargs: Any) -> Any:
-        from flstore.store import FLStore
-
-        root, job = os.environ.get(ROOT, "./flstore-data"), os.environ.get(JOB, "default")
-        with FLStore.local(functions=1, root=root, job=job) as store:
-            if there := store.rounds():
-                raise InvalidParameterError(
-                    f"job {job!r} below {store.root} has rounds {there[0]} to {there[-1]} of an earlier run already: "
-                    f"set {ROOT} to another place, or {JOB} to another name"
-                )
+        store = _open()
+        try:
             store.observe(self)
             return super().start(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            try:
+                store.close()
+            except Exception as error:  # the model is worth more than its history
+                warn(f"Not all of the run was recorded below {store.root}: {type(error).__name__}: {error}")
+
+
+def _open() -> FLStore:
+    from flstore.store import FLStore
+
+    root, job = os.environ.get(ROOT, "./flstore-data"), os.environ.get(JOB, "default")
+    store = FLStore.local(functions=1, root=root, job=job)
+    if there := store.rounds():
+        store.close()
+        raise InvalidParameterError(
+            f"job {job!r} below {store.root} has rounds {there[0]} to {there[-1]} of an earlier run already: set {ROOT} "
+            f"to another place, or {JOB} to another name"
+        )
+    return store
 
 
 @cache

@@ -233,6 +233,17 @@ def test_a_recording_shows_itself(whole: Recording, tmp_path: Path) -> None:
     assert "2 rounds missing: record() again to go on" in repr(Recording.open(str(tmp_path)))
 
 
+def test_an_argument_that_is_newer_than_the_recording_had_its_default_there(whole: Recording, tmp_path: Path) -> None:
+    older = {name: value for name, value in whole.arguments.items() if name != "alpha"}
+    Path(tmp_path, "run.json").write_text(json.dumps({**whole.note(), "arguments": older}))
+    assert record(str(tmp_path), **TINY, **QUIET).complete
+    with pytest.raises(InvalidParameterError, match=r"alpha is 1\.0 there, 0\.5 was"):
+        record(str(tmp_path), **TINY, **QUIET, alpha=0.5)
+    Path(tmp_path, "run.json").write_text(json.dumps({**whole.note(), "arguments": {**older, "gone": 7}}))
+    with pytest.raises(InvalidParameterError, match="gone is 7 there, None was"):
+        record(str(tmp_path), **TINY, **QUIET)
+
+
 def test_replay_hands_over_what_training_would_have(whole: Recording, tmp_path: Path) -> None:
     """In the same order, so that policies see the same: the events of both logs are equal."""
     with FLStore.local(functions=1, memory="256MiB", root=str(tmp_path / "live")) as live:
