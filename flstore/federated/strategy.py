@@ -55,8 +55,8 @@ def _open() -> FLStore:
     if there := store.rounds():
         store.close()
         raise InvalidParameterError(
-            f"job {job!r} below {store.root} has rounds {there[0]} to {there[-1]} of an earlier run already: set {ROOT} "
-            f"to another place, or {JOB} to another name"
+            f"job {job!r} below {store.root} has rounds {there[0]} to {there[-1]} of an earlier run already: set "
+            f"{ROOT} to another place, or {JOB} to another name"
         )
     return store
 
