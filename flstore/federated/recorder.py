@@ -142,9 +142,7 @@ class _Recorder(System):
 
         def start_after(grid: Any, initial_arrays: Any, num_rounds: int = 3, *args: Any, **options: Any) -> Any:
             if done:
-                last = max(
-                    r for r in range(done + 1) if self._catalogue.has_aggregate(r)
-                )  # some may not have changed it
+                last = max(r for r in range(done + 1) if self._catalogue.has_aggregate(r))
                 initial_arrays = ArrayRecord({name: Array(array) for name, array in self.aggregate(last).items()})
             options["evaluate_fn"] = self._noting(options["evaluate_fn"], done)
             with replaced(strategy, {name: self._counted(getattr(strategy, name), name, done) for name in _COUNTED}):
