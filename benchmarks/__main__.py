@@ -16,8 +16,8 @@ NAMES = (
     "import_time", "replay", "adaptive", "overheads", "gram", "kmeans", "ingest", "observer", "cached_cosine",
     "evaluate", "requests", "memory", "load", "failover", "metadata", "big", "cost", "faulty",
 )  # fmt: skip
-LONG = ("latency", "llama")
-"""Run by name only, because of what they take: most of an hour; 12 GB of memory."""
+LONG = ("latency", "llama", "many_clients")
+"""Run by name only, because of what they take: most of an hour; 12 GB of memory; some ten minutes and 8 GB."""
 ALL = (*NAMES, *LONG)
 LATEST = Path(__file__).with_name("latest.json")
 

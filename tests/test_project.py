@@ -149,9 +149,10 @@ def test_a_layer_imports_only_what_lies_below_it(layer: str):
     assert {m: names for m, names in wrong.items() if names} == {}
 
 
+_FLOWER = ("app", "client", "flower_app", "grid", "identity", "recorder", "restoring", "strategy")
 IMPORTERS = {
     "distributed": ("flstore.functions",),
-    "flwr": tuple(f"flstore.federated.{name}" for name in ("app", "client", "grid", "identity", "restoring")),
+    "flwr": tuple(f"flstore.federated.{name}" for name in _FLOWER),
     "nvflare": ("flstore.federated.nvflare",),
 }
 

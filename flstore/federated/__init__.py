@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from flstore.federated.data import Digits, digits, dirichlet_partition
     from flstore.federated.feeder import Feeder
     from flstore.federated.flower import observe
+    from flstore.federated.flower_app import run_app, simulate
     from flstore.federated.grid import LocalGrid
     from flstore.federated.identity import identify
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
     from flstore.federated.nvflare import FLStoreObserver
     from flstore.federated.restoring import resume
+    from flstore.federated.recorder import record
+    from flstore.federated.recording import Recording
 
 __all__ = [
     "MODELS",
@@ -28,6 +31,7 @@ __all__ = [
     "FLStoreObserver",
     "Feeder",
     "LocalGrid",
+    "Recording",
     "RunHistory",
     "build",
     "client_app",
@@ -37,7 +41,10 @@ __all__ = [
     "load_arrays",
     "observe",
     "resume",
+    "record",
     "run",
+    "run_app",
+    "simulate",
     "state_arrays",
 ]
 
@@ -47,6 +54,7 @@ _MODULE_OF = {
     "FLStoreObserver": "nvflare",
     "Feeder": "feeder",
     "LocalGrid": "grid",
+    "Recording": "recording",
     "RunHistory": "app",
     "build": "models",
     "client_app": "client",
@@ -56,7 +64,10 @@ _MODULE_OF = {
     "resume": "restoring",
     "load_arrays": "models",
     "observe": "flower",
+    "record": "recorder",
     "run": "app",
+    "run_app": "flower_app",
+    "simulate": "flower_app",
     "state_arrays": "models",
 }
 

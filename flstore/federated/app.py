@@ -83,6 +83,7 @@ def run(
     store: Any = None,
     strategy: Strategy | None = None,
     progress: bool = True,
+    grid: Grid | None = None,
 ) -> RunHistory:
     """Train a network on the digits, federated over clients in this process, and record it in a store.
 
@@ -113,6 +114,9 @@ def run(
         Instead of ``FedAvg``.
     progress : bool
         Show a progress bar.
+    grid : flwr.serverapp.Grid, optional
+        The nodes of a Flower run that somebody else started, `clients` in number, instead of clients in this process.
+        Their ids are drawn anew in each run, so the seed does not decide who is chosen.
 
     Returns
     -------
@@ -150,10 +154,10 @@ def run(
     with ExitStack() as stack:
         for scope in (quiet(), one_thread(), seeded_sampling(strategy, seed), replies_let_go(strategy)):
             stack.enter_context(scope)
-        grid = stack.enter_context(LocalGrid(client_app(), clients))
+        nodes = stack.enter_context(LocalGrid(client_app(), clients)) if grid is None else grid
         bar = stack.enter_context(_bar(model, rounds, progress))
         watch = _Watch(network, data, bar)
-        result = _serve(grid, strategy, network, rounds, ConfigRecord(config), watch)
+        result = _serve(nodes, strategy, network, rounds, ConfigRecord(config), watch)
     return _history(model, result, watch)
 
 
@@ -178,7 +182,7 @@ def _fedavg(clients: int, per_round: int) -> FedAvg:
 
 
 def _serve(
-    grid: LocalGrid, strategy: Strategy, network: torch.nn.Module, rounds: int, config: ConfigRecord, watch: _Watch
+    grid: Grid, strategy: Strategy, network: torch.nn.Module, rounds: int, config: ConfigRecord, watch: _Watch
 ) -> Result:
     """Run the server app on the grid, as Flower does."""
     app = ServerApp()

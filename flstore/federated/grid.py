@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -38,6 +38,8 @@ class LocalGrid(Grid):
     workers : int
         Clients that run at the same time, in threads. With one, everything runs on the caller's thread and the order
         of all operations is fixed.
+    run_config : dict, optional
+        The run's configuration, as clients find it in their context.
 
     Raises
     ------
@@ -57,12 +59,18 @@ class LocalGrid(Grid):
     3
     """
 
-    def __init__(self, client_app: Callable[[Message, Context], Message], clients: int, workers: int = 1) -> None:
+    def __init__(
+        self,
+        client_app: Callable[[Message, Context], Message],
+        clients: int,
+        workers: int = 1,
+        run_config: Mapping[str, Any] | None = None,
+    ) -> None:
         if clients < 1 or workers < 1:
             raise InvalidParameterError(f"clients={clients}, workers={workers}: both must be at least 1")
         self._app = client_app
         self._run = Run.create_empty(run_id=_RUN_ID)
-        self._contexts = {FIRST_NODE_ID + i: _context(i, clients) for i in range(clients)}
+        self._contexts = {FIRST_NODE_ID + i: _context(i, clients, run_config or {}) for i in range(clients)}
         self._replies: dict[str, Message] = {}
         self._ids = itertools.count(1)
         self._pool = ThreadPoolExecutor(workers, "flstore-client") if workers > 1 else None
@@ -141,13 +149,13 @@ class LocalGrid(Grid):
         message.metadata.__dict__["_message_id"] = str(next(self._ids))
 
 
-def _context(index: int, clients: int) -> Context:
+def _context(index: int, clients: int, run_config: Mapping[str, Any]) -> Context:
     return Context(
         run_id=_RUN_ID,
         node_id=FIRST_NODE_ID + index,
         node_config={"partition-id": index, "num-partitions": clients},
         state=RecordDict(),
-        run_config={},
+        run_config=dict(run_config),
     )
 
 

@@ -17,7 +17,7 @@ def seeded_sampling(strategy: Any, seed: int) -> Iterator[None]:
     Dask client, for one); so it is seeded for each choice, and put back after it.
     """
     names = ("configure_train", "configure_evaluate")
-    with _replaced(strategy, {name: _seeded(getattr(strategy, name), f"{seed}/{name}") for name in names}):
+    with replaced(strategy, {name: _seeded(getattr(strategy, name), f"{seed}/{name}") for name in names}):
         yield
 
 
@@ -36,12 +36,13 @@ def replies_let_go(strategy: Any) -> Iterator[None]:
             if isinstance(replies, list):
                 replies.clear()
 
-    with _replaced(strategy, {"aggregate_train": aggregate_train}):
+    with replaced(strategy, {"aggregate_train": aggregate_train}):
         yield
 
 
 @contextmanager
-def _replaced(strategy: Any, methods: dict[str, Callable[..., Any]]) -> Iterator[None]:
+def replaced(strategy: Any, methods: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Give a strategy other methods for a time."""
     before = {name: vars(strategy)[name] for name in methods if name in vars(strategy)}
     vars(strategy).update(methods)
     try:

@@ -16,6 +16,8 @@ from flstore.types import Key, Kind
 MAX_ID_BYTES = 200
 """Of an encoded id. File systems allow 255 bytes a name, and a path has more than the id in it."""
 MAX_ROUND = 99_999_999
+RUN = "run.json"
+"""Document in a root itself: with what arguments the run that lies there was recorded, and how far it is."""
 
 _ROUND = re.compile(r"round=([0-9]{8})")
 _TEMPORARY = re.compile(r"(?:job=[^/]+/round=[0-9]{8}/(?:update/)?)?\.(?:flstore-)?[0-9a-f]{32}\.tmp")

@@ -159,7 +159,7 @@ def verify(
     results = concurrently(lambda path: _damage(objects, path, keys[path]), keys, concurrency)
     bar = progress_bar(results, total=len(keys), what="verify", unit="object", show=progress)
     damaged = [damage for damage in bar if damage is not None]
-    others = [path for path in files if path not in keys and not layout.is_of_writer(path)]
+    others = [path for path in files if path not in keys and path != layout.RUN and not layout.is_of_writer(path)]
     return Verification(
         objects.root,
         job,
