@@ -13,41 +13,58 @@ from flstore.errors import OptionalDependencyError
 if TYPE_CHECKING:
     from flstore.federated.app import RunHistory, run
     from flstore.federated.client import client_app
-    from flstore.federated.data import Digits, digits, dirichlet_partition
+    from flstore.federated.data import Images, digits, images
+    from flstore.federated.faults import Fault
     from flstore.federated.feeder import Feeder
     from flstore.federated.flower import observe
     from flstore.federated.grid import LocalGrid
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
+    from flstore.federated.settings import SETTINGS, Settings
+    from flstore.federated.splits import dirichlet_partition, iid_partition, partition, shard_partition
 
 __all__ = [
     "MODELS",
-    "Digits",
+    "SETTINGS",
+    "Fault",
     "Feeder",
+    "Images",
     "LocalGrid",
     "RunHistory",
+    "Settings",
     "build",
     "client_app",
     "digits",
     "dirichlet_partition",
+    "iid_partition",
+    "images",
     "load_arrays",
     "observe",
+    "partition",
     "run",
+    "shard_partition",
     "state_arrays",
 ]
 
 _MODULE_OF = {
     "MODELS": "models",
-    "Digits": "data",
+    "Fault": "faults",
     "Feeder": "feeder",
+    "Images": "data",
     "LocalGrid": "grid",
     "RunHistory": "app",
+    "SETTINGS": "settings",
+    "Settings": "settings",
     "build": "models",
     "client_app": "client",
     "digits": "data",
-    "dirichlet_partition": "data",
+    "dirichlet_partition": "splits",
+    "iid_partition": "splits",
+    "images": "data",
     "load_arrays": "models",
     "observe": "flower",
+    "partition": "splits",
     "run": "app",
+    "shard_partition": "splits",
     "state_arrays": "models",
 }
 
