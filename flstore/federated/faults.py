@@ -116,7 +116,8 @@ class Fault:
                 delta = self.strength * delta
             elif self.kind == "noise":
                 noise = rng.normal(size=delta.shape)
-                delta = delta + self.strength * np.linalg.norm(delta) / np.linalg.norm(noise) * noise
+                if delta.size:
+                    delta = delta + self.strength * np.linalg.norm(delta) / np.linalg.norm(noise) * noise
             else:
                 continue
             spoiled[name] = (before[name] + delta).astype(after[name].dtype)
