@@ -43,8 +43,9 @@ def client_app(faults: Mapping[str, str | Fault] | None = None) -> ClientApp:
 
     It replies its model, the partition id as its client id, and as metrics ``train_loss`` and ``train_accuracy`` (means
     over the images as they were trained on) or ``loss`` and ``accuracy``, ``num-examples``, ``duration_s`` (its own
-    clock, from the message to the reply), ``batches``, ``lr`` (of this round), ``download_bytes`` and ``upload_bytes``
-    (of the tensors), ``cores`` and ``memory_bytes`` (of its machine, as far as this process may use them).
+    clock, from the message to the reply), ``batches``, ``download_bytes`` and ``upload_bytes`` (of the tensors),
+    ``cores`` and ``memory_bytes`` (of its machine, as far as this process may use them). Whether and when it was
+    available it cannot know; that is in who answered.
 
     Equal (seed, round, partition) train on equal batches. Layers that draw random numbers themselves (dropout) repeat
     too as long as one client trains at a time.

@@ -23,7 +23,7 @@ class Settings:
     optimizer : {"sgd", "adamw"}
         Each client makes a new one in each round: what it remembers does not travel.
     lr : float
-        Learning rate, once the warm-up is over.
+        Learning rate.
     momentum : float
         Of SGD; AdamW has its usual ones.
     weight_decay : float
@@ -34,8 +34,6 @@ class Settings:
         About so many images a step: a client's images are cut into even batches.
     clip_norm : float
         Gradients with a larger norm are scaled down to it; infinite for never.
-    warmup_rounds : int
-        Rounds in which the learning rate grows to `lr` in even steps.
     """
 
     rounds: int = 8
@@ -46,7 +44,6 @@ class Settings:
     epochs: int = 2
     batch_size: int = 16
     clip_norm: float = math.inf
-    warmup_rounds: int = 0
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -58,14 +55,18 @@ class Settings:
             raise InvalidParameterError(f"lr={self.lr} must be positive and finite; 0.05 suits resnet18 with SGD")
         if not 0 <= self.momentum < 1:
             raise InvalidParameterError(f"momentum={self.momentum} must be at least 0 and below 1; 0.9 is a usual one")
-        if not 0 <= self.weight_decay < math.inf or not self.clip_norm > 0 or self.warmup_rounds < 0:
+        if not 0 <= self.weight_decay < math.inf or not self.clip_norm > 0:
             raise InvalidParameterError(
-                f"weight_decay={self.weight_decay}, clip_norm={self.clip_norm}, warmup_rounds={self.warmup_rounds}: "
-                "the norm must be positive (infinite for none), the others not negative"
+                f"weight_decay={self.weight_decay}, clip_norm={self.clip_norm}: the norm must be positive (infinite "
+                "for none), the decay not negative and finite"
             )
 
     def config(self) -> dict[str, Any]:
-        """What a client is told of it, under the names of Flower's configurations; the rounds are the server's."""
+        """What a client is told of it, under the names of Flower's configurations; the rounds are the server's.
+
+        Without ``clip-norm`` when that is infinite, because not every format of metadata can hold it.
+        """
+        clip = {"clip-norm": float(self.clip_norm)} if self.clip_norm < math.inf else {}
         return {
             "optimizer": self.optimizer,
             "lr": float(self.lr),
@@ -73,8 +74,7 @@ class Settings:
             "weight-decay": float(self.weight_decay),
             "epochs": self.epochs,
             "batch-size": self.batch_size,
-            "clip-norm": float(self.clip_norm),
-            "warmup-rounds": self.warmup_rounds,
+            **clip,
         }
 
 

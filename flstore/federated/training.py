@@ -35,8 +35,8 @@ def train(
     images, labels : ndarray
         All that there is to train on.
     config : mapping
-        As ``Settings.config()`` makes it, of which what is missing has the value of ``Settings()``; ``max-batches`` and
-        Flower's ``server-round``, both optional.
+        As ``Settings.config()`` makes it, of which what is missing has the value of ``Settings()``; optional
+        ``max-batches``.
     rng : numpy.random.Generator
         Of the batches and of layers that draw random numbers.
 
@@ -44,14 +44,13 @@ def train(
     -------
     dict
         train_loss and train_accuracy (means over the images of all batches, as they were when trained on; NaN without
-        any), batches, and the lr of this round.
+        any) and batches.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
     config = {**Settings().config(), **config}
-    lr = learning_rate(config)
-    optimizer = _optimizer(network, config, lr)
+    optimizer, most = _optimizer(network, config), config.get("clip-norm", math.inf)
     network.train()
     losses, right, seen = 0.0, 0, 0
     chosen = batches(len(labels), config, rng)
@@ -63,14 +62,14 @@ def train(
             answers = network(torch.from_numpy(images[batch]))
             loss = cross_entropy(answers, truth)
             loss.backward()  # type: ignore[no-untyped-call]
-            if config["clip-norm"] < math.inf:
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config["clip-norm"])
+            if most < math.inf:
+                torch.nn.utils.clip_grad_norm_(network.parameters(), most)
             optimizer.step()
             losses += float(loss.detach()) * len(batch)
             right += int((answers.detach().argmax(1) == truth).sum())
             seen += len(batch)
     means = {"train_loss": losses / seen, "train_accuracy": right / seen} if seen else _NOTHING
-    return {**means, "batches": len(chosen), "lr": lr}
+    return {**means, "batches": len(chosen)}
 
 
 _NOTHING = {"train_loss": math.nan, "train_accuracy": math.nan}
@@ -92,13 +91,6 @@ def score(network: torch.nn.Module, images: NDArray[np.float32], labels: NDArray
     return right / len(labels), loss / len(labels)
 
 
-def learning_rate(config: Mapping[str, Any]) -> float:
-    """The learning rate of the round: it grows in even steps while the warm-up lasts."""
-    warmup = config.get("warmup-rounds", 0)
-    at = config.get("server-round", warmup)
-    return float(config["lr"] * min(1.0, max(1, at) / warmup) if warmup else config["lr"])
-
-
 def batches(count: int, config: Mapping[str, Any], rng: np.random.Generator) -> list[NDArray[np.int64]]:
     """Batches of about the configured size, even ones: a rest of two or three images ruins batch normalisation."""
     chosen: list[NDArray[np.int64]] = []
@@ -107,15 +99,14 @@ def batches(count: int, config: Mapping[str, Any], rng: np.random.Generator) -> 
     return chosen[: config.get("max-batches")]
 
 
-def _optimizer(network: torch.nn.Module, config: Mapping[str, Any], lr: float) -> torch.optim.Optimizer:
+def _optimizer(network: torch.nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
     import torch
 
+    weights, lr, decay = network.parameters(), config["lr"], config["weight-decay"]
     if config["optimizer"] == "adamw":
         # Fused: a fifth of the time, which counts for batches of four images and 28 million weights.
-        return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=config["weight-decay"], fused=True)
-    return torch.optim.SGD(
-        network.parameters(), lr=lr, momentum=config["momentum"], weight_decay=config["weight-decay"]
-    )
+        return torch.optim.AdamW(weights, lr=lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(weights, lr=lr, momentum=config["momentum"], weight_decay=decay)
 
 
 def resources() -> dict[str, int]:

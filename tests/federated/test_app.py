@@ -131,13 +131,13 @@ def test_unknown_model():
 
 def test_what_is_said_wins_over_the_settings_and_these_over_the_table(recording_store):
     tiny = {k: v for k, v in TINY.items() if k not in ("rounds", "max_batches")}
-    settings = Settings(rounds=1, optimizer="adamw", lr=3e-4, epochs=1, batch_size=64, warmup_rounds=4)
+    settings = Settings(rounds=1, optimizer="adamw", lr=3e-4, epochs=1, batch_size=64)
     history = run(**tiny, settings=settings, lr=4e-4, store=with_observe(recording_store))
     recording_store.flush()
     assert len(history.accuracy) == 2
     for row in recording_store.metadata(1).values():
         assert (row["optimizer"], row["epochs"], row["batch-size"], row["batches"]) == ("adamw", 1, 64, 1)
-        assert row["lr"] == 1e-4  # of the first of four rounds of warm-up
+        assert row["lr"] == 4e-4
 
 
 def test_other_splits_and_folders_are_trained_on(tmp_path, recording_store):
