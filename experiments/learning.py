@@ -75,12 +75,13 @@ def figure(data: pd.DataFrame) -> Figure:
     """Held-out accuracy by round, a line a network."""
     import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
 
     drawn, axes = plt.subplots(figsize=(7.5, 4.2))
     palette = dict(zip(dict.fromkeys(data["model"]), sns.color_palette(), strict=False))
     sns.lineplot(data, x="round", y="accuracy", hue="model", style="model", markers=True, dashes=False, palette=palette)
     axes.axhline(REACHED, color="#000000", linewidth=1, linestyle="--")
     axes.set(ylim=(0, 1), xlabel="round", ylabel="accuracy on held-out digits", title="Four networks learn, federated")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn
