@@ -17,15 +17,18 @@ from numpy.typing import NDArray
 from benchmarks.digits_net import build
 from flstore.federated.client import load_record
 from flstore.federated.data import digits
+from flstore.federated.faults import DEFAULT_STRENGTH, Fault
 from flstore.federated.grid import LocalGrid
 from flstore.federated.models import state_arrays
 from flstore.federated.npy import decode_npy
 from flstore.federated.scopes import one_thread, quiet
 
-FAULTS = ("none", "sign-flipped", "noisy", "scaled", "label-flipped")
-SCALE = 10.0
+KINDS = {"sign-flipped": "sign-flip", "noisy": "noise", "scaled": "scaled", "label-flipped": "label-flip"}
+"""What each is called in ``flstore.federated.Fault``."""
+FAULTS = ("none", *KINDS)
+SCALE = DEFAULT_STRENGTH["scaled"]
 """What a scaled delta is multiplied by."""
-NOISE = 3.0
+NOISE = DEFAULT_STRENGTH["noise"]
 """Norm of the noise on a noisy delta, in units of the norm of the delta, tensor by tensor."""
 BATCH_SIZE, EPOCHS, LEARNING_RATE = 16, 2, 0.1
 
@@ -95,15 +98,20 @@ def client_app() -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         config = {k: v for record in message.content.config_records.values() for k, v in record.items()}
         who, many = int(context.node_config["partition-id"]), int(context.node_config["num-partitions"])
-        fault = str(config["fault"]) if who == config["faulty"] else "none"
+        planted = config["fault"] if who == config["faulty"] else "none"
+        fault = Fault.of(KINDS[str(planted)]) if planted != "none" else None
         random = np.random.default_rng([int(config["seed"]), int(config["server-round"]), who])
         model, sent = build(), next(iter(message.content.array_records.values()))
         load_record(model, sent)
         data = digits(many, float(config["alpha"]), int(config["seed"]))
         mine = data.partitions[who]
-        labels = 9 - data.train_labels[mine] if fault == "label-flipped" else data.train_labels[mine]
+        labels = data.train_labels[mine]
+        if fault:
+            labels = fault.labels(labels, len(data.classes), random)
         _sgd(model, data.train_images[mine], labels, random)
-        arrays = _spoiled(fault, _arrays(sent), state_arrays(model), random)
+        arrays = state_arrays(model)
+        if fault:
+            arrays = fault.spoil(_arrays(sent), arrays, random)
         content = RecordDict({"arrays": _record(arrays)})
         content["metrics"] = MetricRecord({"num-examples": len(mine), "partition": who})
         return Message(content, reply_to=message)
@@ -122,21 +130,6 @@ def _sgd(model: Any, images: NDArray[Any], labels: NDArray[Any], random: np.rand
             outputs = model(torch.from_numpy(images[batch]))
             torch.nn.functional.cross_entropy(outputs, torch.from_numpy(labels[batch])).backward()
             optimizer.step()
-
-
-def _spoiled(fault: str, before: Tensors, after: Tensors, random: np.random.Generator) -> dict[str, NDArray[Any]]:
-    changed = {}
-    for name, array in after.items():
-        delta = array - before[name]
-        if fault == "sign-flipped":
-            delta = -delta
-        elif fault == "scaled":
-            delta = SCALE * delta
-        elif fault == "noisy":
-            noise = random.normal(size=delta.shape)
-            delta = delta + NOISE * np.linalg.norm(delta) / np.linalg.norm(noise) * noise
-        changed[name] = (before[name] + delta).astype(array.dtype)
-    return changed
 
 
 def _arrays(record: ArrayRecord) -> dict[str, NDArray[Any]]:

@@ -13,7 +13,8 @@ from flstore.errors import OptionalDependencyError
 if TYPE_CHECKING:
     from flstore.federated.app import RunHistory, run
     from flstore.federated.client import client_app
-    from flstore.federated.data import Digits, digits, dirichlet_partition
+    from flstore.federated.data import Images, digits, images
+    from flstore.federated.faults import Fault
     from flstore.federated.feeder import Feeder
     from flstore.federated.flower import observe
     from flstore.federated.flower_app import run_app, simulate
@@ -21,52 +22,68 @@ if TYPE_CHECKING:
     from flstore.federated.identity import identify
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
     from flstore.federated.nvflare import FLStoreObserver
-    from flstore.federated.restoring import resume
     from flstore.federated.recorder import record
     from flstore.federated.recording import Recording
+    from flstore.federated.restoring import resume
+    from flstore.federated.settings import SETTINGS, Settings
+    from flstore.federated.splits import dirichlet_partition, iid_partition, partition, shard_partition
 
 __all__ = [
     "MODELS",
-    "Digits",
+    "SETTINGS",
     "FLStoreObserver",
+    "Fault",
     "Feeder",
+    "Images",
     "LocalGrid",
     "Recording",
     "RunHistory",
+    "Settings",
     "build",
     "client_app",
     "digits",
     "dirichlet_partition",
     "identify",
+    "iid_partition",
+    "images",
     "load_arrays",
     "observe",
-    "resume",
+    "partition",
     "record",
+    "resume",
     "run",
     "run_app",
+    "shard_partition",
     "simulate",
     "state_arrays",
 ]
 
 _MODULE_OF = {
     "MODELS": "models",
-    "Digits": "data",
+    "SETTINGS": "settings",
     "FLStoreObserver": "nvflare",
+    "Fault": "faults",
     "Feeder": "feeder",
+    "Images": "data",
     "LocalGrid": "grid",
     "Recording": "recording",
     "RunHistory": "app",
+    "Settings": "settings",
     "build": "models",
     "client_app": "client",
     "digits": "data",
-    "dirichlet_partition": "data",
+    "dirichlet_partition": "splits",
     "identify": "identity",
-    "resume": "restoring",
+    "iid_partition": "splits",
+    "images": "data",
     "load_arrays": "models",
     "observe": "flower",
+    "partition": "splits",
     "record": "recorder",
+    "resume": "restoring",
     "run": "app",
     "run_app": "flower_app",
+    "shard_partition": "splits",
     "simulate": "flower_app",
     "state_arrays": "models",
 }

@@ -1,10 +1,11 @@
-"""A small real Flower app: digits, four networks, FedAvg or any other strategy, in this process."""
+"""A small real Flower app: four networks, digits or other images, FedAvg or any strategy, in this process."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,21 +16,21 @@ from flwr.serverapp.strategy import FedAvg, Result
 from numpy.typing import NDArray
 
 from flstore.errors import InvalidParameterError
-from flstore.federated.client import client_app, load_record, score
-from flstore.federated.data import CLASSES, Digits, digits
+from flstore.federated.client import client_app, data_of, load_record
+from flstore.federated.data import Images
+from flstore.federated.faults import Fault, read_faults
 from flstore.federated.grid import LocalGrid
 from flstore.federated.models import build
 from flstore.federated.npy import decode_npy
 from flstore.federated.scopes import one_thread, quiet, replies_let_go, seeded_sampling
+from flstore.federated.settings import Settings, settings_for
+from flstore.federated.training import score
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from flwr.serverapp.strategy import Strategy
     from tqdm import tqdm
-
-BATCH_SIZE = 16
-EPOCHS = 2
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -41,7 +42,7 @@ class RunHistory:
     model : str
         Name of the network.
     accuracy, loss : tuple of float, rounds + 1 values
-        Of the global model on the 360 held-out images: the share that it gets right, the mean cross entropy.
+        Of the global model on the held-out images: the share that it gets right, the mean cross entropy.
     train_loss : tuple of float, rounds + 1 values
         Mean over the round's clients, weighted by their samples; NaN at 0 and for a round without a valid reply.
     seconds : tuple of float, rounds + 1 values
@@ -73,19 +74,27 @@ class RunHistory:
 
 def run(
     model: str = "resnet18",
-    rounds: int = 8,
+    rounds: int | None = None,
     clients: int = 50,
     per_round: int = 10,
-    lr: float = 0.05,
+    lr: float | None = None,
     alpha: float = 1.0,
     seed: int = 0,
     max_batches: int | None = None,
     store: Any = None,
     strategy: Strategy | None = None,
     progress: bool = True,
+    *,
     grid: Grid | None = None,
+    settings: Settings | None = None,
+    data: str = "digits",
+    data_root: str | os.PathLike[str] = "",
+    download: bool = False,
+    split: str = "dirichlet",
+    shards: int = 2,
+    faults: Mapping[str, str | Fault] | None = None,
 ) -> RunHistory:
-    """Train a network on the digits, federated over clients in this process, and record it in a store.
+    """Train a network on images, federated over clients in this process, and record it in a store.
 
     Equal arguments choose the same clients and the same batches; on the same kind of processor the models are
     equal too (torch computes on one thread meanwhile).
@@ -94,14 +103,14 @@ def run(
     ----------
     model : str
         One of ``flstore.federated.MODELS``.
-    rounds : int
-        Rounds of training.
+    rounds : int, optional
+        Rounds of training; default as many as the settings have.
     clients : int
-        Number of clients that share the 1437 training images. Their ids are "0", "1", ...
+        Number of clients that share the training images. Their ids are "0", "1", ...
     per_round : int
         Clients that train in a round. Has no effect with a `strategy` of your own.
-    lr : float
-        Learning rate of the clients' SGD (no momentum, batches of about 16, two passes over their images).
+    lr : float, optional
+        Learning rate of the clients; default that of the settings.
     alpha : float
         Dirichlet concentration of the split over clients.
     seed : int
@@ -116,7 +125,23 @@ def run(
         Show a progress bar.
     grid : flwr.serverapp.Grid, optional
         The nodes of a Flower run that somebody else started, `clients` in number, instead of clients in this process.
-        Their ids are drawn anew in each run, so the seed does not decide who is chosen.
+        Their ids are drawn anew in each run, so the seed does not decide who is chosen. Without `faults`.
+    settings : Settings, optional
+        How clients train; default ``SETTINGS[model]``, with which each network learns the digits.
+        ``dataclasses.replace`` changes one thing of it; `rounds` and `lr` win over it.
+    data : {"digits", "cifar10", "folder"}
+        What is trained on; see ``flstore.federated.images``. The digits need no files.
+    data_root : path
+        Folder of the files of CIFAR-10, or of the images.
+    download : bool
+        Fetch CIFAR-10 when it is not there.
+    split : {"dirichlet", "shard", "iid"}
+        How the training images are shared out; see ``flstore.federated.partition``.
+    shards : int
+        Shards of one class that a client gets in the shard split.
+    faults : mapping of str to str or Fault, optional
+        Clients that do their work wrong, by id: ``{"3": "label-flip", "7": "sign-flip", "9": "straggler:0.5"}``; see
+        ``flstore.federated.Fault``. What is recorded does not tell which.
 
     Returns
     -------
@@ -125,50 +150,61 @@ def run(
     Raises
     ------
     InvalidParameterError
-        A number out of range.
+        A number out of range, or a fault of a client that there is not.
     UnknownNameError
-        No model has this name.
+        No model, data set, split, optimizer or fault has this name.
+    StoreError
+        The files of `data` are not there.
 
     Examples
     --------
     >>> run("mobilenet_v3_small", rounds=1, per_round=2, max_batches=1, progress=False).model
     'mobilenet_v3_small'
     """
-    _check(rounds, clients, per_round, lr, max_batches)
+    _check(clients, per_round, max_batches)
+    how = settings_for(model, settings, rounds=rounds, lr=lr)
+    wrong = read_faults(faults, clients)
+    if wrong and grid is not None:
+        raise InvalidParameterError(
+            f"faults={dict(faults or {})}: the clients of a grid of your own run in processes of their own; give the "
+            "faults to their client_app()"
+        )
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    data = digits(clients, float(alpha), seed)
-    network = build(model, num_classes=CLASSES, seed=seed)
     config: dict[str, Any] = {
         "model": model,
-        "lr": float(lr),
-        "batch-size": BATCH_SIZE,
-        "epochs": EPOCHS,
-        "seed": seed,
+        **how.config(),
+        "data": data,
+        "split": split,
         "alpha": float(alpha),
+        "seed": seed,
     }
+    if data_root:
+        config["data-root"] = os.fspath(data_root)
+    if split == "shard":
+        config["shards"] = shards
     if max_batches is not None:
         config["max-batches"] = max_batches
+    own = data_of(config, clients, download)
+    network = build(model, num_classes=len(own.classes), seed=seed)
     strategy = _fedavg(clients, per_round) if strategy is None else strategy
     if store is not None:
         strategy = store.observe(strategy)
     with ExitStack() as stack:
         for scope in (quiet(), one_thread(), seeded_sampling(strategy, seed), replies_let_go(strategy)):
             stack.enter_context(scope)
-        nodes = stack.enter_context(LocalGrid(client_app(), clients)) if grid is None else grid
-        bar = stack.enter_context(_bar(model, rounds, progress))
-        watch = _Watch(network, data, bar)
-        result = _serve(nodes, strategy, network, rounds, ConfigRecord(config), watch)
+        nodes = stack.enter_context(LocalGrid(client_app(wrong), clients)) if grid is None else grid
+        bar = stack.enter_context(_bar(model, how.rounds, progress))
+        watch = _Watch(network, own, bar)
+        result = _serve(nodes, strategy, network, how.rounds, ConfigRecord(config), watch)
     return _history(model, result, watch)
 
 
-def _check(rounds: int, clients: int, per_round: int, lr: float, max_batches: int | None) -> None:
-    if rounds < 1 or not 1 <= per_round <= clients or (max_batches is not None and max_batches < 1):
+def _check(clients: int, per_round: int, max_batches: int | None) -> None:
+    if not 1 <= per_round <= clients or (max_batches is not None and max_batches < 1):
         raise InvalidParameterError(
-            f"rounds={rounds}, clients={clients}, per_round={per_round}, max_batches={max_batches}: all must be at "
-            "least 1, and per_round at most clients"
+            f"clients={clients}, per_round={per_round}, max_batches={max_batches}: all must be at least 1, and "
+            "per_round at most clients"
         )
-    if not 0 < lr < float("inf"):
-        raise InvalidParameterError(f"lr={lr} must be positive and finite; 0.05 suits resnet18")
 
 
 def _fedavg(clients: int, per_round: int) -> FedAvg:
@@ -209,7 +245,7 @@ def _serve(
 class _Watch:
     """Evaluates the global model after each round, and keeps the time."""
 
-    def __init__(self, network: torch.nn.Module, data: Digits, bar: tqdm[Any]) -> None:
+    def __init__(self, network: torch.nn.Module, data: Images, bar: tqdm[Any]) -> None:
         self.network, self.data, self.bar = network, data, bar
         self.seconds: list[float] = []
         self.record = ArrayRecord()

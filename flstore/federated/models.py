@@ -61,13 +61,38 @@ def build(name: str, *, num_classes: int = 10, seed: int = 0) -> Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = torchvision_module().models.get_model(name, weights=None, num_classes=num_classes)
-    if name == "mobilenet_v3_small":
-        # Its momentum of 0.01 suits long epochs on one machine. Clients see a few batches a round, so the running
-        # statistics would stay near their initial values, and the model that is evaluated would not learn.
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 0.3
+    with torch.no_grad():
+        _suit_clients(name, model)
     return cast("Module", model)
+
+
+def _suit_clients(name: str, model: Any) -> None:
+    """Undo what is meant for long epochs on a million images: clients have a few batches of about 16 a round.
+
+    efficientnet_v2_s: its residual branches start at zero (Goyal et al. 2017, section 5.1). Otherwise the mean of
+    models that moved apart in forty blocks has smaller activations than each of them, the running variances that batch
+    normalisation takes from the clients are too large for it, and it gives one answer to every image.
+
+    efficientnet_v2_s and mobilenet_v3_small: running statistics move by 0.3 a batch, not by 0.1 or 0.01. With four
+    batches a round they would stay near where they started, and the model that is evaluated would not learn.
+
+    efficientnet_v2_s and swin_v2_t: no stochastic depth and no dropout. They are for many epochs; here they only take
+    signal from few steps.
+    """
+    from torch import nn
+
+    if name in ("efficientnet_v2_s", "mobilenet_v3_small"):
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.3
+    if name in ("efficientnet_v2_s", "swin_v2_t"):
+        for module in model.modules():
+            if isinstance(module, (nn.Dropout, torchvision_module().ops.StochasticDepth)):
+                module.p = 0.0
+    if name == "efficientnet_v2_s":
+        for module in model.modules():
+            if getattr(module, "use_res_connect", False):
+                module.block[-1][1].weight.zero_()
 
 
 def state_arrays(module: Module) -> dict[str, NDArray[Any]]:

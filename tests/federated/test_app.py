@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from flwr.serverapp.strategy import FedAvg
+from PIL import Image
 
-from flstore.errors import InvalidParameterError, UnknownNameError
-from flstore.federated import build, observe, run, state_arrays
+from flstore.errors import InvalidParameterError, StoreError, UnknownNameError
+from flstore.federated import SETTINGS, Settings, build, observe, run, state_arrays
 
 TINY = {"model": "mobilenet_v3_small", "rounds": 2, "per_round": 3, "clients": 20, "max_batches": 1, "progress": False}
 
@@ -38,9 +39,17 @@ def test_a_run_is_recorded_whole(recording_store):
         assert all(0 <= int(c) < 20 for c in updates)
         assert all(list(u) == names for u in updates.values())
         for row in recording_store.metadata(r).values():
-            assert {"lr": 0.05, "model": "mobilenet_v3_small", "max-batches": 1, "alpha": 1.0}.items() <= row.items()
+            config = {"model": "mobilenet_v3_small", "max-batches": 1, "alpha": 1.0, "data": "digits"}
+            assert {**config, **SETTINGS["mobilenet_v3_small"].config()}.items() <= row.items()
             assert row["num-examples"] >= 2
-            assert row["duration_s"] > 0
+            assert 0 < row["duration_s"] < row["reply_s"]
+            assert row["batches"] == 1
+            assert 0 <= row["train_accuracy"] <= 1
+            size = sum(array.nbytes for array in initial.values())
+            assert size < row["upload_bytes"] < 1.1 * size
+            assert size < row["download_bytes"] < 1.1 * size
+            assert 1 <= row["cores"] <= 4096
+            assert row["memory_bytes"] > 1 << 28
     frame = history.frame()
     assert list(frame.columns) == ["accuracy", "loss", "train_loss", "seconds"]
     assert frame.index.tolist() == [0, 1, 2]
@@ -101,6 +110,7 @@ def test_one_client_can_be_enough():
     "bad",
     [
         {"rounds": 0},
+        {"settings": Settings(), "rounds": -1},
         {"per_round": 0},
         {"per_round": 21},
         {"clients": 0},
@@ -110,7 +120,7 @@ def test_one_client_can_be_enough():
     ],
 )
 def test_out_of_range(bad: dict):
-    with pytest.raises(InvalidParameterError, match=f"{next(iter(bad))}="):
+    with pytest.raises(InvalidParameterError, match=f"{list(bad)[-1]}="):
         run(**{**TINY, **bad})
 
 
@@ -119,9 +129,37 @@ def test_unknown_model():
         run("resnet")
 
 
+def test_what_is_said_wins_over_the_settings_and_these_over_the_table(recording_store):
+    tiny = {k: v for k, v in TINY.items() if k not in ("rounds", "max_batches")}
+    settings = Settings(rounds=1, optimizer="adamw", lr=3e-4, epochs=1, batch_size=64)
+    history = run(**tiny, settings=settings, lr=4e-4, store=with_observe(recording_store))
+    recording_store.flush()
+    assert len(history.accuracy) == 2
+    for row in recording_store.metadata(1).values():
+        assert (row["optimizer"], row["epochs"], row["batch-size"], row["batches"]) == ("adamw", 1, 64, 1)
+        assert row["lr"] == 4e-4
+
+
+def test_other_splits_and_folders_are_trained_on(tmp_path, recording_store):
+    with pytest.raises(StoreError, match="data_root"):
+        run(**TINY, data="folder", data_root=tmp_path / "none")
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            Image.new("RGB", (8, 8), "red" if label == "a" else "blue").save(tmp_path / label / f"{i}.png")
+    tiny = {**TINY, "clients": 3, "rounds": 1}
+    history = run(**tiny, data="folder", data_root=tmp_path, split="iid", store=with_observe(recording_store))
+    recording_store.flush()
+    assert history.arrays["classifier.3.bias"].shape == (2,)
+    rows = recording_store.metadata(1).values()
+    assert sorted(row["num-examples"] for row in rows) == [2, 3, 3]
+    assert {row["split"] for row in rows} == {"iid"}
+
+
 @pytest.mark.slow
-def test_resnet18_learns():
-    history = run("resnet18", progress=False)
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet_v2_s", "mobilenet_v3_small", "swin_v2_t"])
+def test_every_model_learns_with_its_settings(model: str):
+    history = run(model, progress=False)
     print(history.frame())
     assert history.accuracy[0] < 0.3
     assert history.accuracy[-1] > 0.8

@@ -30,6 +30,23 @@ def test_weights_depend_on_the_seed_alone():
     assert not np.array_equal(one["features.0.0.weight"], other["features.0.0.weight"])
 
 
+def test_networks_suit_clients_that_have_few_batches():
+    """The reasons are with the code; without these settings the networks do not learn the digits."""
+    efficientnet, mobilenet, swin = map(build, ("efficientnet_v2_s", "mobilenet_v3_small", "swin_v2_t"))
+    for model in (efficientnet, mobilenet):
+        assert {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.3}
+    for model in (efficientnet, swin):
+        dropping = [m.p for m in model.modules() if type(m).__name__ in ("Dropout", "StochasticDepth")]
+        assert len(dropping) > 20
+        assert set(dropping) == {0.0}
+    blocks = [m.train() for m in efficientnet.modules() if getattr(m, "use_res_connect", False)]
+    assert len(blocks) == 35
+    narrow = [b for b in blocks if b.block[0][0].in_channels == 24]
+    x = torch.rand(2, 24, 8, 8)
+    assert all(torch.equal(block(x), x) for block in narrow)
+    assert narrow
+
+
 def test_unknown_names_and_sizes():
     with pytest.raises(UnknownNameError, match="'resnet18'"):
         build("resnet19")
