@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flwr.app import Array, ArrayRecord
@@ -16,6 +17,7 @@ from flstore.errors import InvalidParameterError, RequestError
 from flstore.federated.app import run
 from flstore.federated.recording import Recording, Round, versions_here
 from flstore.federated.scopes import replaced
+from flstore.federated.settings import Settings, settings_for
 from flstore.persistence import ObjectStore, remove
 from flstore.persistence.claim import claim
 from flstore.persistence.layout import RUN
@@ -36,7 +38,7 @@ _COUNTED = ("configure_train", "aggregate_train", "configure_evaluate", "aggrega
 def record(
     root: str,
     model: str = "resnet18",
-    rounds: int = 8,
+    rounds: int | None = None,
     *,
     job: str = "default",
     storage_options: Mapping[str, Any] | None = None,
@@ -132,7 +134,8 @@ class _Recorder(System):
         what = f"record {self.recording.model}"
         with tqdm(total=wanted, initial=done, desc=what, unit="round", disable=not progress) as bar:
             self._bar: tqdm[Any] = bar
-            run(**self._arguments, store=self, progress=False)
+            how = Settings(**self._arguments["settings"])
+            run(**{**self._arguments, "settings": how}, store=self, progress=False)
 
     def observe(self, strategy: Any) -> Any:
         """Observe, and let the strategy start where the recording ends."""
@@ -257,6 +260,10 @@ def _arguments(training: Mapping[str, Any]) -> dict[str, Any]:
     bound = inspect.signature(run).bind(**training)
     bound.apply_defaults()
     found = {name: value for name, value in bound.arguments.items() if name not in _NOT_RECORDED}
+    how = settings_for(found["model"], found["settings"], rounds=found["rounds"], lr=found["lr"])
+    written = {name: value for name, value in asdict(how).items() if value != math.inf}
+    found |= {name: written.pop(name) for name in ("rounds", "lr")}
+    found["settings"] = written
     for name, value in found.items():
         try:
             found[name] = json.loads(json.dumps(value, allow_nan=False))
