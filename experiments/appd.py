@@ -1,4 +1,4 @@
-"""Appendix D: footprints of the models of cross-device federated learning, from real state dicts, and what fits a function."""
+"""Appendix D: how large the models of cross-device federated learning are, and what of them fits a function."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ def figure(data: pd.DataFrame) -> Figure:
 
     shown = data.assign(size_mb=data["bytes"] / 1e6)
     sources = list(dict.fromkeys(shown["source"].sort_values()))
-    palette = dict(zip(sources, list(COLOURS.values())[:4] + [COLOURS["belady"]], strict=False))
+    palette = dict(zip(sources, [*list(COLOURS.values())[:4], COLOURS["belady"]], strict=False))
     drawn, axes = plt.subplots(figsize=(8, 7))
-    sns.barplot(shown, x="size_mb", y="model", hue="source", hue_order=sources, palette=palette, dodge=False, ax=axes)
-    for row, (size, fit) in enumerate(zip(shown["size_mb"], shown["updates_fit"], strict=True)):
-        axes.annotate(f"{fit:,}", (size, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize="small")
     mean = shown["size_mb"].mean()
     axes.axvline(mean, color=COLOURS["lru"], linestyle="--", label=f"our mean, {mean:.0f} MB")
     axes.axvline(PAPER_MEAN_MB, color=PAPER["color"], linestyle=":", label=f"paper's mean, {PAPER_MEAN_MB:.0f} MB")
+    look = {"hue_order": sources, "palette": palette, "s": 60, "zorder": 3}
+    sns.scatterplot(shown, x="size_mb", y="model", hue="source", ax=axes, **look)
+    for row, (size, fit) in enumerate(zip(shown["size_mb"], shown["updates_fit"], strict=True)):
+        place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
+        axes.annotate(f"{fit:,}", (size, row), bbox={"fc": "white", "ec": "none", "pad": 0.5}, **place)
     axes.set_xscale("log")
+    axes.grid(axis="y", alpha=0.4)
     axes.set(xlabel="size of an update (MB); beside it: updates that one function caches", ylabel="")
     axes.set_title("Appendix D: footprints of 23 models (measured)")
-    axes.legend(loc="lower left", bbox_to_anchor=(0.35, 0.55), frameon=True)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn

@@ -236,10 +236,10 @@ def mean_footprint(claim: Claim, data: pd.DataFrame) -> Finding:
         return Finding(Verdict.CANNOT, f"{counted} models were measured; the claim is about {number}", **found)
     top = float(data["bytes"].nlargest(3).sum() / data["bytes"].sum())
     why = (
-        f"within {TOLERANCE_FOOTPRINT:.0%} counts as reproduced; from real state dicts of {counted} models chosen by a rule, "
-        f"because the paper's list is not in its text: median {data['bytes'].median() / 1e6:.1f} MB, the three largest are "
-        f"{top:.0%} of the sum, so the mean is a matter of how many such are taken; the cache of one function of 10 GB "
-        f"holds {int(data['updates_fit'].min())} updates of the largest"
+        f"within {TOLERANCE_FOOTPRINT:.0%} counts as reproduced; from real state dicts of {counted} models chosen by a "
+        f"rule, because the paper's list is not in its text: median {data['bytes'].median() / 1e6:.1f} MB, the three "
+        f"largest are {top:.0%} of the sum, so the mean is a matter of how many such are taken; the cache of one "
+        f"function of 10 GB holds {int(data['updates_fit'].min())} updates of the largest"
     )
     near = abs(mean - paper) <= TOLERANCE_FOOTPRINT * paper
     return Finding(Verdict.REPRODUCED if near else Verdict.DIFFERS, why, **found)

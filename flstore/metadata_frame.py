@@ -1,8 +1,8 @@
-"""All that is known of each client's work as one table: a row a (round, client), the same first columns for every framework.
+"""All that is known of clients' work as one table: a row a (round, client), the same first columns everywhere.
 
-What a column is called depends on the framework and on the user; :data:`flstore.workloads._metadata.FIELDS` says which names mean
-the same. The columns of that table always come first, always with the same dtypes, empty where nobody said anything; then
-comes everything else, under the names under which it came.
+What a column is called depends on the framework and on the user; :data:`flstore.workloads._metadata.FIELDS` says
+which names mean the same. The columns of that table always come first, always with the same dtypes, empty where
+nobody said anything; then comes everything else, under the names under which it came.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _columns(tables: Sequence[pa.Table]) -> dict[str, pd.Series[Any]]:
     at, plain = 0, []
     for table in tables:
         for name in odd.intersection(table.column_names):
-            values = enumerate(table.column(name).to_pylist(), at)
-            others[name].update((i, value) for i, value in values if value is not None)
+            cells = enumerate(table.column(name).to_pylist(), at)
+            others[name].update((i, value) for i, value in cells if value is not None)
         for i, fields in other_fields(table):
             for name, value in fields.items():
                 others.setdefault(name, {})[at + i] = value
@@ -146,10 +146,9 @@ def _answered(columns: Mapping[str, pd.Series[Any]], stored: pd.Series[Any]) -> 
     """Whose update is stored was there; who has none and an error was not."""
     import pandas as pd
 
-    answered = stored.notna().astype("boolean").where(stored.notna(), pd.NA)
-    if "error" in columns:
-        answered = answered.mask(stored.isna() & columns["error"].notna(), False)
-    return answered
+    failed = columns["error"].notna() if "error" in columns else pd.Series(False, stored.index)
+    answers = zip(stored.notna(), failed, strict=True)
+    return pd.Series([True if there else False if error else None for there, error in answers], dtype="boolean")
 
 
 def _as(series: pd.Series[Any], dtype: str) -> pd.Series[Any]:
@@ -157,6 +156,7 @@ def _as(series: pd.Series[Any], dtype: str) -> pd.Series[Any]:
     import pandas as pd
     from pandas.api import types
 
+    fitting: list[Any]
     if types.is_bool_dtype(series.dtype) or dtype == "boolean":
         if types.is_bool_dtype(series.dtype) and dtype == "boolean":
             return series.astype("boolean")

@@ -433,8 +433,8 @@ class System(ABC):
         The same columns come first for every framework: loss, accuracy, eval_loss, eval_accuracy, samples,
         eval_samples, duration_s, eval_duration_s, reply_s, bytes (of the stored update, where nobody says otherwise),
         lr, batch_size, epochs, cores, memory_bytes, available and payout. They take in what frameworks call otherwise
-        (``num-examples``, ``train_loss``, ...), which stays as it came in the columns after them. ``available`` is, where
-        nobody says, True for a client whose update is stored and False for one with nothing but an error.
+        (``num-examples``, ``train_loss``, ...), which stays as it came in the columns after them. ``available`` is,
+        where nobody says, True for a client whose update is stored and False for one with nothing but an error.
 
         A payout is entered by whoever pays it, as a field of that name::
 

@@ -18,8 +18,8 @@ _VALUE_BYTES = 512 << 20
 class RedisFiles:
     """What is needed of a file system, on a Redis server. Safe to use from many threads.
 
-    Metadata is kept by rows, as JSON: a cache is asked for a few rows, not for a column, and a small document is read five
-    times as fast so.
+    Metadata is kept by rows, as JSON: a cache is asked for a few rows, not for a column, and a small document is read
+    five times as fast so.
 
     Parameters
     ----------

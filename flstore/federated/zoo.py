@@ -1,17 +1,18 @@
 """How large the models of cross-device federated learning are, measured from real state dicts.
 
-Section 2.3 of the paper takes the mean of 23 popular models, 161 MB, and concludes that cloud functions of 10 GB can cache
-them. The list itself is in an appendix that its text does not repeat, so this one is made by a rule, not to meet the number:
+Section 2.3 of the paper takes the mean of 23 popular models, 161 MB, and concludes that cloud functions of 10 GB can
+cache them. The list itself is in an appendix that its text does not repeat, so this one is made by a rule, not to
+meet the number:
 
-- what the works that section 2.3 names train: the four networks of LEAF that have tensors (Caldas et al., 2018), and the
-  four of Oort (Lai et al., 2021b);
+- what the works that section 2.3 names train: the four networks of LEAF that have tensors (Caldas et al., 2018), and
+  the four of Oort (Lai et al., 2021b);
 - the four of the paper's own evaluation;
 - nine architectures from the model list of FedScale, the benchmark around Oort, that torchvision ships too, each in the
   size that is met most often;
 - two transformers for text that were made small for phones, beside Oort's one.
 
-A model is built without weights on torch's meta device, which gives every tensor a shape and no memory. Classifiers have
-the 1000 classes of ImageNet, as published; tensors that two names share (tied embeddings) count once.
+A model is built without weights on torch's meta device, which gives every tensor a shape and no memory. Classifiers
+have the 1000 classes of ImageNet, as published; tensors that two names share (tied embeddings) count once.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ def footprints(memory_bytes: int = 10 * 10**9, per_round: int = 10, window: int 
     Returns
     -------
     DataFrame
-        One row a model, the largest last: model, family, source, tensors, parameters, bytes, updates_fit (in one function),
-        rounds_fit, window_functions (functions whose caches hold the window, each update whole in one of them; 0 where not
-        even one update fits).
+        One row a model, the largest last: model, family, source, tensors, parameters, bytes, updates_fit (in one
+        function), rounds_fit, window_functions (functions whose caches hold the window, each update whole in one of
+        them; 0 where not even one update fits).
 
     Raises
     ------
@@ -123,17 +124,29 @@ def _femnist() -> Any:
 def _celeba() -> Any:
     nn, layers = torch_module().nn, list[Any]()
     for channels in (3, 32, 32, 32):
-        layers += [nn.Conv2d(channels, 32, 3, padding=1), nn.BatchNorm2d(32), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]
+        layers += [
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(6 * 6 * 32, 2))
 
 
 def _stacked_lstm(vocabulary: int, embedding: int) -> Any:
     nn = torch_module().nn
     lstm = nn.LSTM(embedding, 256, num_layers=2, batch_first=True)
-    return nn.ModuleDict({"embedding": nn.Embedding(vocabulary, embedding), "lstm": lstm, "out": nn.Linear(256, vocabulary)})
+    return nn.ModuleDict(
+        {"embedding": nn.Embedding(vocabulary, embedding), "lstm": lstm, "out": nn.Linear(256, vocabulary)}
+    )
 
 
-_LEAF, _OORT, _PAPER, _LISTED = "trained in LEAF", "trained in Oort", "the paper's evaluation", "in FedScale's model list"
+_LEAF, _OORT, _PAPER, _LISTED = (
+    "trained in LEAF",
+    "trained in Oort",
+    "the paper's evaluation",
+    "in FedScale's model list",
+)
 _PHONES = "text on phones"
 _ALBERT = {"embedding_size": 128, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
 

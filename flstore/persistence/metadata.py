@@ -1,8 +1,8 @@
 """The metadata of one round as one document: a dict of fields a client, and one for the server.
 
-In the persistent store a document is a Parquet file (:mod:`flstore.persistence.tables`). Documents that an earlier version
-wrote are JSON, which is also the shorter way where a document only passes through memory. NaN and infinities are kept, in
-JSON as Python writes them (``NaN``, ``Infinity``): a diverged loss is a finding.
+In the persistent store a document is a Parquet file (:mod:`flstore.persistence.tables`). Documents that an earlier
+version wrote are JSON, which is also the shorter way where a document only passes through memory. NaN and infinities
+are kept, in JSON as Python writes them (``NaN``, ``Infinity``): a diverged loss is a finding.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The metadata of one round as a Parquet file: a row a client, a column a field, what is known of the server beside it.
 
-A field whose values are plain and of one type is a typed column, null where a client lacks it. What no column can hold as
-it is (lists and dicts, None, an integer among floats or beyond 64 bits, fields whose type differs between clients) is in
-the column :data:`OTHER`, as JSON by field, and goes before what a typed column says. So any reader of Parquet sees what is
-plain, and this module gives back exactly what was written.
+A field whose values are plain and of one type is a typed column, null where a client lacks it. What no column can
+hold as it is (lists and dicts, None, an integer among floats or beyond 64 bits, fields whose type differs between
+clients) is in the column :data:`OTHER`, as JSON by field, and goes before what a typed column says. So any reader of
+Parquet sees what is plain, and this module gives back exactly what was written.
 
-Neither compressed nor with statistics: the files are small, and whoever looks for a client's data finds its id in the bytes.
+Neither compressed nor with statistics: the files are small, and whoever looks for a client's data finds its id in the
+bytes.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def _simple(values: Sequence[Any], kind: str) -> pa.Array | None:
     if type(None) in types or (kind == "float64" and int in types):
         return None
     try:
-        return pa.array([None if v is _ABSENT else v for v in values] if object in types else values, getattr(pa, kind)())
+        return pa.array(
+            [None if v is _ABSENT else v for v in values] if object in types else values, getattr(pa, kind)()
+        )
     except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid):
         return None
 
@@ -170,7 +173,7 @@ def _digits_at(data: bytes | bytearray) -> int:
 
 def _checksum(data: Buffer, at: int) -> bytes:
     """xxh3-128 over everything, its own digits read as zeros."""
-    view = memoryview(data)
+    view = as_bytes(data)
     state = xxhash.xxh3_128(view[:at])
     state.update(b"0" * _DIGITS)
     state.update(view[at + _DIGITS :])
