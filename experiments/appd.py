@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -40,10 +40,10 @@ def figure(data: pd.DataFrame) -> Figure:
     mean = shown["size_mb"].mean()
     axes.axvline(mean, color=COLOURS["lru"], linestyle="--", label=f"our mean, {mean:.0f} MB")
     axes.axvline(PAPER_MEAN_MB, color=PAPER["color"], linestyle=":", label=f"paper's mean, {PAPER_MEAN_MB:.0f} MB")
-    look = {"hue_order": sources, "palette": palette, "s": 60, "zorder": 3}
+    look: Any = {"hue_order": sources, "palette": palette, "s": 60, "zorder": 3}
     sns.scatterplot(shown, x="size_mb", y="model", hue="source", ax=axes, **look)
     for row, (size, fit) in enumerate(zip(shown["size_mb"], shown["updates_fit"], strict=True)):
-        place = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
+        place: Any = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": "small"}
         axes.annotate(f"{fit:,}", (size, row), bbox={"fc": "white", "ec": "none", "pad": 0.5}, **place)
     axes.set_xscale("log")
     axes.grid(axis="y", alpha=0.4)

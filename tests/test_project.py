@@ -80,7 +80,7 @@ def in_fresh_python(code: str) -> str:
     ["flstore", "flstore.policies", "flstore.simulator", "flstore.workloads", "flstore.federated", "flstore.cost"],
 )
 def test_importing_the_package_pulls_in_nothing_heavy(module: str):
-    heavy = ["torch", "flwr", "nvflare", "distributed", "sklearn", "s3fs", "IPython", "matplotlib", "pandas", "pyarrow"]
+    heavy = ["torch", "flwr", "nvflare", "distributed", "sklearn", "s3fs", "IPython", "matplotlib"]
     assert in_fresh_python(f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
