@@ -11,7 +11,7 @@ from benchmarks.rows import Row
 from benchmarks.timing import Spread
 
 LIMIT_S = 0.5
-HEAVY = ("torch", "flwr", "distributed", "s3fs", "sklearn", "pandas", "matplotlib", "IPython")
+HEAVY = ("torch", "flwr", "distributed", "s3fs", "sklearn", "pandas", "pyarrow", "matplotlib", "IPython")
 _CODE = """
 import json, sys, time
 began = time.perf_counter()

@@ -153,6 +153,14 @@ class Catalogue:
         """Rounds with metadata, ascending."""
         return list(self.state.rounds.get((self.number, Kind.METADATA), []))
 
+    @_locked
+    def update_sizes(self, round: int) -> dict[str, int]:
+        """Bytes of each client's update in `round`; empty when there is none."""
+        table = self.state.table((self.number, Kind.UPDATE, round))
+        if table is None:
+            return {}
+        return {self.ids.name(c): size for c, size in zip(table.clients.tolist(), table.sizes.tolist(), strict=True)}
+
     # --- keys -------------------------------------------------------------------------------------------------------
 
     @_locked

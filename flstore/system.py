@@ -31,6 +31,8 @@ from flstore.ingest import Arrival, Plan, Stored, check, encode
 from flstore.intake import Intake
 from flstore.persistence import ObjectStore, Removed, Writer
 from flstore.persistence.layout import encode_id
+from flstore.persistence.tables import to_table
+from flstore.persistence.threads import concurrently
 from flstore.persistence.values import take
 from flstore.results import Question, Receipt, Result
 from flstore.task import Task
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 RECENT_ROUNDS = 32
 """Rounds whose metadata rows and tensor shapes are kept at hand, because metrics and late clients come afterwards."""
+
+_READERS = 8
 
 
 class System(ABC):
@@ -524,26 +528,38 @@ class System(ABC):
     def metadata(self, round: int | None = None) -> pd.DataFrame:
         """What is known about each client's work: one row a (round, client), one column a field, NaN where unknown.
 
+        The same columns come first for every framework: loss, accuracy, eval_loss, eval_accuracy, samples,
+        eval_samples, duration_s, eval_duration_s, reply_s, bytes (of the stored update, where nobody says otherwise),
+        lr, batch_size, epochs, cores, memory_bytes, available and payout. They take in what frameworks call otherwise
+        (``num-examples``, ``train_loss``, ...), which stays as it came in the columns after them. ``available`` is,
+        where nobody says, True for a client whose update is stored and False for one with nothing but an error.
+
+        A payout is entered by whoever pays it, as a field of that name::
+
+            paid = store.request("incentives", round=7).value.frame()["tokens"]
+            store.ingest(7, {}, metadata={client: {"payout": tokens} for client, tokens in paid.items()})
+
         Parameters
         ----------
         round : int, optional
             One round; default all. What is still being written is waited for.
         """
-        import pandas as pd
+        from flstore.metadata_frame import frame
 
         self._intake.settle()
-        rounds = self._catalogue.rounds_with_metadata()
+        documented = set(self._catalogue.rounds_with_metadata())
+        rounds = sorted({*documented, *self._catalogue.rounds()})
         if round is not None:
             if round not in rounds:
                 self._catalogue.clients(round)  # raises for a round that does not exist, naming those that do
-            rounds = [r for r in rounds if r == round]
+            rounds = [round]
         self._writer.flush()
-        rows = [
-            {"round": r, "client": c, **row}
-            for r in rounds
-            for c, row in sorted(self._objects.get_metadata(self.job, r)[0].items())
-        ]
-        return pd.DataFrame(rows, columns=None if rows else ["round", "client"]).set_index(["round", "client"])
+
+        def table(r: int) -> Any:
+            return self._objects.get_metadata_table(self.job, r) if r in documented else to_table({})
+
+        tables = concurrently(table, rounds, _READERS)
+        return frame([(r, t, self._catalogue.update_sizes(r)) for r, t in zip(rounds, tables, strict=True)])
 
     # --- requests ---------------------------------------------------------------------------------------------------
 

@@ -93,6 +93,9 @@ class CacheAgg(Aggregator):
         record.hits = len(keys) - record.misses
         record.operations += bool(keys)  # one MGET
         documents = {path: RoundMetadata.load(stored[path], path).rows for path in _documents(paths) if path in stored}
+        for key, path in paths.items():
+            if key.kind is Kind.METADATA and path not in documents:  # not there, or where an earlier version kept it
+                documents[path] = self._redis.get_metadata(key.job, key.round)[0]
         found: dict[Key, Any] = {}
         for key, path in paths.items():
             value = (

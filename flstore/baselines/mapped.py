@@ -14,7 +14,7 @@ from flstore.persistence.files import Files
 from flstore.persistence.files import LocalFiles as FilesOfThisMachine
 from flstore.tensors import Buffer
 
-_CHANGES = "/metadata.json"
+_CHANGES = ("/metadata.parquet", "/metadata.json")
 _TOO_MANY = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 

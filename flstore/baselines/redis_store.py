@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from flstore.baselines.backed import BackedFiles
@@ -22,8 +22,12 @@ from flstore.persistence import ObjectStore, layout
 from flstore.persistence.again import again
 from flstore.persistence.files import Files
 from flstore.persistence.redaction import Redaction
+from flstore.persistence.tables import to_table
 from flstore.tensors import Buffer
 from flstore.types import Key, Kind
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMES = ("unix", "redis", "rediss")
 READ_BYTES = 1 << 20
@@ -181,6 +185,10 @@ class RedisStore(ObjectStore):
         if not rows and not server and not self.backed and self.evicted():
             raise self.lost(f"metadata of round {round} of job {job!r}")
         return rows, server
+
+    def get_metadata_table(self, job: str, round: int) -> pa.Table:
+        """As of every object store, and a CapacityError where Redis may have evicted it."""
+        return to_table(self.get_metadata(job, round)[0])
 
     def listing(self, job: str) -> Iterator[tuple[int, dict[str, int], int | None, bool]]:
         """As of every object store; Redis looks through all its names for that once, and not once a round."""

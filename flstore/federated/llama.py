@@ -97,7 +97,7 @@ def build(architecture: Architecture) -> Any:
     OptionalDependencyError
         torch or transformers is not installed.
     """
-    torch, transformers = torch_module(), _transformers()
+    torch, transformers = torch_module(), transformers_module()
     config = transformers.LlamaConfig(
         vocab_size=architecture.vocabulary,
         hidden_size=architecture.width,
@@ -203,7 +203,7 @@ def _read(architecture: Architecture, path: Path) -> dict[str, Any]:
     return {name: found[name].to(torch.bfloat16) for name in expected}  # lm_head.weight, if there, is the embedding
 
 
-def _transformers() -> Any:
+def transformers_module() -> Any:
     with contextlib.suppress(OptionalDependencyError):
         torchvision_module()  # transformers imports it where it is installed, and cannot where its operators do not fit
     try:

@@ -6,7 +6,7 @@ import copy
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flstore.errors import CorruptObjectError
 from flstore.persistence import layout
@@ -14,7 +14,11 @@ from flstore.persistence.again import again
 from flstore.persistence.metadata import RoundMetadata
 from flstore.persistence.remote_files import s3_code
 from flstore.persistence.root import Root
+from flstore.persistence.tables import to_table
 from flstore.tensors import Buffer, as_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Documents(Root):
@@ -46,20 +50,30 @@ class Documents(Root):
             Nothing changed. May be retried.
         """
         newer = RoundMetadata.of(rows, server)
-        path = layout.metadata_path(job, round)
+        path, old = layout.metadata_path(job, round), layout.old_metadata_path(job, round)
         with self._metadata_lock, self._meaning(f"write the metadata of round {round} of job {job!r}"):
-            document = self._metadata(path)
+            found, stored = self._find(job, round)
+            document = self._document(found, stored)
             document.merge(newer)
             self._unfinished[path] = document
             self._files.replace(path, document.dump())
             del self._unfinished[path]
+            if found == old:
+                self._files.remove_all([old])
 
     def get_metadata(self, job: str, round: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
         """Fields by client and fields of the server; both empty when nothing is stored."""
-        path = layout.metadata_path(job, round)
         with self._meaning(f"read the metadata of round {round} of job {job!r}"):
-            document = again(self._metadata)(path)
+            document = self._document(*again(self._find)(job, round))
         return document.rows, document.server
+
+    def get_metadata_table(self, job: str, round: int) -> pa.Table:
+        """The same by column, without the server, as :mod:`flstore.persistence.tables` has it."""
+        with self._meaning(f"read the metadata of round {round} of job {job!r}"):
+            path, stored = again(self._find)(job, round)
+            if stored is not None and path not in self._unfinished:
+                return RoundMetadata.load_table(stored, f"{path} below {self.root}")
+            return to_table(self._document(path, stored).rows)
 
     def delete_metadata(self, job: str, round: int, clients: Iterable[str] | None = None) -> tuple[list[str], int]:
         """Delete what is known about clients in a round; the document goes when nothing is left in it.
@@ -85,31 +99,42 @@ class Documents(Root):
         StoreError
             Nothing changed. May be repeated.
         """
-        path = layout.metadata_path(job, round)
+        path, old = layout.metadata_path(job, round), layout.old_metadata_path(job, round)
         wanted = None if clients is None else set(clients)
         with self._metadata_lock, self._meaning(f"delete metadata of round {round} of job {job!r}"):
-            stored = self._stored(path)
+            found, stored = self._find(job, round)
             if stored is None:
                 return [], 0
             size = as_bytes(stored).nbytes
-            document = self._readable(path, stored, needed=wanted is not None)
+            if found == path:  # who wrote it may have been killed before the old one went
+                size += sum(self._files.remove_all([old]).values())
+            document = self._readable(found, stored, needed=wanted is not None)
             self._unfinished.pop(path, None)
             gone = sorted(document.rows if wanted is None else wanted & document.rows.keys())
             for client in gone:
                 del document.rows[client]
             if wanted is None or not (document.rows or document.server):
-                self._files.remove_all([path])
+                self._files.remove_all([path, old])
                 self._files.prune(f"{layout.round_path(job, round)}/update")
                 return gone, size
             if not gone:
                 return [], 0
             rest = document.dump()
             self._files.replace(path, rest)
-        return gone, size - len(rest)
+            if found == old:
+                self._files.remove_all([old])
+        return gone, max(size - len(rest), 0)
 
-    def _metadata(self, path: str) -> RoundMetadata:
+    def _find(self, job: str, round: int) -> tuple[str, Buffer | None]:
+        """Where the document of a round is, and its bytes: the old place counts as long as there is no new one."""
+        path, old = layout.metadata_path(job, round), layout.old_metadata_path(job, round)
+        for place in (path, old, path):  # again, because a writer may have moved it meanwhile
+            if (stored := self._stored(place)) is not None:
+                return place, stored
+        return path, None
+
+    def _document(self, path: str, stored: Buffer | None) -> RoundMetadata:
         """What a document says; if it is torn because a write of ours failed, what it should say."""
-        stored = self._stored(path)
         try:
             return RoundMetadata() if stored is None else self._readable(path, stored)
         except CorruptObjectError:

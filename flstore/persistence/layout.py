@@ -23,7 +23,7 @@ _ROUND = re.compile(r"round=([0-9]{8})")
 _TEMPORARY = re.compile(r"(?:job=[^/]+/round=[0-9]{8}/(?:update/)?)?\.(?:flstore-)?[0-9a-f]{32}\.tmp")
 _WRITER = re.compile(r"job=[^/]+/\.writer\.(?:lock|guard|new|lease)")
 _FILE = re.compile(
-    r"job=([^/]+)/round=([0-9]{8})/(?:update/client=([^/]+)\.safetensors|(aggregate\.safetensors|metadata\.json))"
+    r"job=([^/]+)/round=([0-9]{8})/(?:update/client=([^/]+)\.safetensors|(aggregate\.safetensors|metadata\.parquet|metadata\.json))"
 )
 
 
@@ -79,6 +79,11 @@ def aggregate_path(job: str, round: int) -> str:
 
 def metadata_path(job: str, round: int) -> str:
     """File of all metadata of `round`."""
+    return f"{round_path(job, round)}/metadata.parquet"
+
+
+def old_metadata_path(job: str, round: int) -> str:
+    """Where a version before Parquet kept the metadata of `round`; still read, and replaced when the round changes."""
     return f"{round_path(job, round)}/metadata.json"
 
 
@@ -113,7 +118,10 @@ def parse_path(path: str) -> Key | None:
     key = Key(unquote(job), kind, int(round), unquote(client) if client else None)
     # What decodes but is not what we would have written belongs to somebody else.
     try:
-        return key if object_path(key) == path else None
+        paths = [object_path(key)]
+        if kind is Kind.METADATA:
+            paths.append(old_metadata_path(key.job, key.round))
+        return key if path in paths else None
     except InvalidIdError:
         return None
 

@@ -1,22 +1,31 @@
-"""The metadata of one round as one JSON document: a dict of fields a client, and one for the server.
+"""The metadata of one round as one document: a dict of fields a client, and one for the server.
 
-NaN and infinities are kept as Python's JSON writes them (``NaN``, ``Infinity``): a diverged loss is a finding.
+In the persistent store a document is a Parquet file (:mod:`flstore.persistence.tables`). Documents that an earlier
+version wrote are JSON, which is also the shorter way where a document only passes through memory. NaN and infinities
+are kept, in JSON as Python writes them (``NaN``, ``Infinity``): a diverged loss is a finding.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flstore.errors import CorruptObjectError, InvalidUpdateError
+from flstore.persistence import tables
 from flstore.persistence.layout import encode_id
 from flstore.tensors import Buffer, as_bytes
 
-FORMAT = "flstore-metadata-1"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+JSON_FORMAT = "flstore-metadata-1"
+
+_SCALARS = frozenset([type(None), bool, int, float, str])
 
 
 @dataclass(slots=True)
@@ -45,24 +54,50 @@ class RoundMetadata:
 
     @classmethod
     def load(cls, data: Buffer, where: str) -> RoundMetadata:
-        """Read what :meth:`dump` wrote; ``CorruptObjectError`` for anything else."""
-        try:
+        """Read what :meth:`dump` or :meth:`dump_json` wrote; ``CorruptObjectError`` for anything else."""
+        with _damage_of(where):
+            if is_table(data):
+                table, server = tables.load(data)
+                return cls(tables.to_rows(table), server)
             document = json.loads(bytes(as_bytes(data)))
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r} is unknown, this version reads {FORMAT!r}")
+            if document["format"] != JSON_FORMAT:
+                raise ValueError(f"format {document['format']!r} is unknown, this version reads {JSON_FORMAT!r}")
             return cls.of(document["clients"], document["server"])
-        except (ValueError, TypeError, KeyError, RecursionError) as exc:
-            raise CorruptObjectError(f"{where} is damaged: {exc}") from exc
+
+    @classmethod
+    def load_table(cls, data: Buffer, where: str) -> pa.Table:
+        """As :meth:`load`, without making rows of what is stored by column."""
+        if not is_table(data):
+            return tables.to_table(cls.load(data, where).rows)
+        with _damage_of(where):
+            return tables.load(data)[0]
 
     def dump(self) -> bytes:
-        """The document."""
-        return json.dumps({"format": FORMAT, "clients": self.rows, "server": self.server}).encode()
+        """The document as the persistent store keeps it."""
+        return tables.dump(self.rows, self.server)
+
+    def dump_json(self) -> bytes:
+        """The document by rows, which takes a tenth of the time to read when it is small."""
+        return json.dumps({"format": JSON_FORMAT, "clients": self.rows, "server": self.server}).encode()
 
     def merge(self, newer: RoundMetadata) -> None:
         """Take over what `newer` says, field by field."""
         for client, row in newer.rows.items():
             self.rows.setdefault(client, {}).update(row)
         self.server.update(newer.server)
+
+
+def is_table(data: Buffer) -> bool:
+    """Whether a document is Parquet; else it should be JSON."""
+    return bytes(as_bytes(data)[: len(tables.MAGIC)]) == tables.MAGIC
+
+
+@contextmanager
+def _damage_of(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError, OSError) as exc:
+        raise CorruptObjectError(f"{where} is damaged: {exc}") from exc
 
 
 def _fields(value: Any, what: str) -> Mapping[str, Any]:
@@ -83,6 +118,9 @@ def _plain(value: Any, where: str) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise InvalidUpdateError(f"metadata of {where}: field name {name!r} is not a string")
-        return {name: _plain(item, f"{where}, field {name!r}") for name, item in value.items()}
+        return {
+            name: item if type(item) in _SCALARS else _plain(item, f"{where}, field {name!r}")
+            for name, item in value.items()
+        }
     hint = "; pass value.tolist()" if hasattr(value, "tolist") else ""
     raise InvalidUpdateError(f"metadata of {where}: {type(value).__name__} is not a JSON value{hint}")

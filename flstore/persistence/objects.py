@@ -145,7 +145,10 @@ class ObjectStore(Documents):
     def exists(self, key: Key) -> bool:
         """Whether the object (or, for METADATA, any metadata of its round) is stored."""
         with self._meaning(f"look for {key}"):
-            return self._files.exists(layout.object_path(key))
+            there = self._files.exists(layout.object_path(key))
+            if not there and key.kind is Kind.METADATA:
+                there = self._files.exists(layout.old_metadata_path(key.job, key.round))
+            return there
 
     def checksum(self, key: Key) -> str:
         """The checksum that a stored object claims, from its first bytes; raises as :meth:`get`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from flstore.persistence.tables import MAGIC
 from flstore.tensors import Buffer, as_bytes
 
 
@@ -22,4 +23,7 @@ def may_be_of(client: str, data: Buffer) -> bool:
     if content.startswith(b"{"):
         # A document may be torn right after the name, so nothing that follows it is asked for.
         return json.dumps(client).encode() in content
+    if content.startswith(MAGIC):
+        name = client.encode()
+        return len(name).to_bytes(4, "little") + name in content  # the column of clients comes before what they sent
     return f'"client":{json.dumps(client, ensure_ascii=False)}'.encode() in content

@@ -12,7 +12,7 @@ import pandas as pd
 from flstore import policies
 from flstore.engine import EventLog, State, settle
 from flstore.engine.table import NOWHERE
-from flstore.errors import InvalidParameterError, OptionalDependencyError, UnknownNameError
+from flstore.errors import InvalidParameterError, UnknownNameError
 from flstore.policies.base import Policy
 from flstore.policies.taxonomy import CLASS_OF
 from flstore.simulator.checks import check, check_participation
@@ -197,8 +197,6 @@ def _read(source: str | Path | pd.DataFrame) -> pd.DataFrame:
         raise InvalidParameterError(f"{source} must end in .csv or .parquet, or be a DataFrame")
     try:
         return pd.read_csv(source) if ending == ".csv" else pd.read_parquet(source)
-    except ImportError as error:
-        raise OptionalDependencyError.of("pyarrow", "parquet", "Reading Parquet files") from error
     except (OSError, ValueError) as error:
         raise InvalidParameterError(f"{source} cannot be read as a request log: {error}") from error
 

@@ -11,10 +11,29 @@ from flstore.errors import InvalidParameterError, UpdateNotFoundError
 from flstore.types import Key, Kind
 from flstore.workloads.base import Catalogue, Inputs, Scope
 
-EXAMPLES = ("num-examples", "num_examples", "examples")
-"""How many examples a client trained on; the first is Flower's name."""
-LOSS = ("train_loss", "train-loss", "loss")
-DURATION = ("duration_s", "duration")
+FIELDS: dict[str, tuple[str, ...]] = {
+    "loss": ("train_loss", "train-loss", "training_loss", "loss"),
+    "accuracy": ("train_accuracy", "train-accuracy", "train_acc", "accuracy", "acc"),
+    "eval_loss": ("eval_loss", "eval-loss", "val_loss", "test_loss"),
+    "eval_accuracy": ("eval_accuracy", "eval-accuracy", "eval_acc", "val_accuracy", "val_acc", "test_accuracy"),
+    "samples": ("num-examples", "num_examples", "examples", "samples", "num_samples"),
+    "eval_samples": ("eval_num-examples", "eval_num_examples", "eval_examples", "eval_samples"),
+    "duration_s": ("duration_s", "duration", "train_time_s"),
+    "eval_duration_s": ("eval_duration_s", "eval_duration"),
+    "reply_s": ("reply_s",),
+    "bytes": ("bytes", "size_bytes"),
+    "lr": ("lr", "learning-rate", "learning_rate"),
+    "batch_size": ("batch-size", "batch_size"),
+    "epochs": ("epochs", "local-epochs", "local_epochs", "num-epochs", "num_epochs"),
+    "cores": ("cores", "num-cpus", "num_cpus", "cpus", "cpu_count"),
+    "memory_bytes": ("memory_bytes", "memory-bytes"),
+    "available": ("available",),
+    "payout": ("payout",),
+}
+"""What is known by a standard name, and the names under which frameworks and users tell it; the first that a row has
+counts. ``num-examples`` and the dashes are Flower's, ``eval_`` in front of a metric is our observers'."""
+
+EXAMPLES, LOSS, DURATION = FIELDS["samples"], FIELDS["loss"], FIELDS["duration_s"]
 
 
 def number(row: Mapping[str, Any], names: Sequence[str]) -> float | None:

@@ -72,7 +72,7 @@ def test_values_lie_under_the_names_of_files_and_one_mget_fetches_a_round(opened
     store.flush()
     names = {name.decode() for name in store._redis.client.scan_iter()}
     assert "job=default/round=00000002/update/client=c1.safetensors" in names
-    assert {"job=default/round=00000002/metadata.json", "job=default/round=00000000/aggregate.safetensors"} <= names
+    assert {"job=default/round=00000002/metadata.parquet", "job=default/round=00000000/aggregate.safetensors"} <= names
     before = store._redis.client.info("commandstats")
     record = store.request("clustering", round=2, k=2).record
     after = store._redis.client.info("commandstats")
@@ -121,7 +121,7 @@ def test_a_redis_that_evicts_is_warned_of_and_what_it_lost_is_named(opened: Any)
         store.refresh()
     with pytest.raises(UpdateNotFoundError, match=r"client 'c0' in round 1.*evicted"):
         store.update(1, "c0")
-    store._redis.client.delete("job=default/round=00000001/metadata.json")  # as if it had been evicted, too
+    store._redis.client.delete("job=default/round=00000001/metadata.parquet")  # as if it had been evicted, too
     with pytest.raises(CapacityError, match=r"no metadata of .*round 1 .*evicted"):
         store.metadata(1)
     assert len(store.request("cosine_similarity", round=6, of="model").value.clients) == 2

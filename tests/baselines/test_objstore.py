@@ -146,7 +146,7 @@ def test_s3_that_loses_an_object_says_which_one(rclone: S3Server) -> None:
             "c2",
             "c4",
         ]  # as the listing says
-        store._objects._files.remove("job=default/round=00000002/metadata.json")
+        store._objects._files.remove("job=default/round=00000002/metadata.parquet")
         with pytest.raises(UpdateNotFoundError, match="there is no metadata of client 'c0' in round 2"):
             store.request("hyperparameters", round=2, last=1)
 

@@ -126,6 +126,29 @@ def test_figure_7(claim: str, data: pd.DataFrame, expected: Verdict, measured: s
     assert found.modelled == ""
 
 
+def appd(*sizes_mb: float, models: int = 23) -> pd.DataFrame:
+    """What appd leaves, of models with these sizes in turn."""
+    sizes = [int(1e6 * sizes_mb[i % len(sizes_mb)]) for i in range(models)]
+    return pd.DataFrame({"bytes": sizes, "updates_fit": [7_500_000_000 // size for size in sizes]})
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "measured"),
+    [
+        (appd(161), Verdict.REPRODUCED, "161.0"),
+        (appd(146), Verdict.REPRODUCED, "146.0"),
+        (appd(100), Verdict.DIFFERS, "100.0"),
+        (appd(200), Verdict.DIFFERS, "200.0"),
+        (appd(161, models=22), Verdict.CANNOT, "161.0"),
+    ],
+)
+def test_appendix_d(data: pd.DataFrame, expected: Verdict, measured: str):
+    found = find(CLAIMS["C07"], {"appd": data})
+    assert (found.verdict, found.measured) == (expected, measured)
+    if len(data) == 23:
+        assert f"holds {data['updates_fit'].min()} updates of the largest" in found.reason
+
+
 @pytest.mark.parametrize(("middle", "expected"), [(0.5, Verdict.REPRODUCED), (1.5, Verdict.DIFFERS)])
 def test_wider_third_quartile_but_lower_median(middle: float, expected: Verdict):
     rows = [

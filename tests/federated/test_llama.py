@@ -29,7 +29,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def reference(weights: dict[str, Any]) -> np.ndarray:
     """Token by token, one client at a time, without a cache of keys and values: the library's own model with a head."""
-    torch, transformers = _stages.torch_module(), llama._transformers()
+    torch, transformers = _stages.torch_module(), llama.transformers_module()
     torch.manual_seed(0)
     config = llama.build(llama.TINY).model.config
     model = transformers.LlamaForCausalLM(config).to(torch.bfloat16).eval()

@@ -107,7 +107,7 @@ def test_what_is_known_about_the_server_goes_with_the_whole_document_only(object
 
 def test_damaged_metadata_goes_whole_or_not_at_all(objects: ObjectStore) -> None:
     objects._files.create(metadata_path("job", 1), b'{"format": ')
-    with pytest.raises(CorruptObjectError, match=r"metadata\.json .* is damaged"):
+    with pytest.raises(CorruptObjectError, match=r"metadata\.parquet .* is damaged"):
         objects.delete_metadata("job", 1, ["a"])
     assert objects.delete_metadata("job", 1) == ([], 11)
     assert objects.files() == {}

@@ -24,7 +24,9 @@ def test_the_paths() -> None:
         == aggregate_path("j", 0)
         == "job=j/round=00000000/aggregate.safetensors"
     )
-    assert object_path(Key("j", Kind.METADATA, 1, "c")) == metadata_path("j", 1) == "job=j/round=00000001/metadata.json"
+    assert (
+        object_path(Key("j", Kind.METADATA, 1, "c")) == metadata_path("j", 1) == "job=j/round=00000001/metadata.parquet"
+    )
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,8 @@ def test_metadata_from_many_threads_loses_nothing(objects: ObjectStore) -> None:
 
 
 def test_damaged_metadata(objects: ObjectStore) -> None:
-    objects._files.replace("job=job/round=00000001/metadata.json", b'{"format": "flstore-metadata-1", "cli')
-    with pytest.raises(CorruptObjectError, match=r"round=00000001/metadata.json .* is damaged"):
+    objects._files.replace("job=job/round=00000001/metadata.parquet", b'{"format": "flstore-metadata-1", "cli')
+    with pytest.raises(CorruptObjectError, match=r"round=00000001/metadata.parquet .* is damaged"):
         objects.get_metadata("job", 1)
 
 
@@ -244,7 +244,7 @@ def test_no_temporary_file_is_left(tmp_path: Path, an_update: Any) -> None:
     with pytest.raises(FileExistsError):
         objects._files.create(object_path(key), data)
     objects.put_metadata("job", 3, {"7": {}})
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["client=7.safetensors", "metadata.json"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["client=7.safetensors", "metadata.parquet"]
 
 
 def test_a_killed_writer_leaves_whole_objects_only(tmp_path: Path) -> None:

@@ -100,7 +100,6 @@ def test_a_csv_with_time_stamps_is_a_trace(tmp_path: Path):
 
 
 def test_parquet_holds_the_same(tmp_path: Path):
-    pytest.importorskip("pyarrow")
     table = pd.DataFrame({"arrival_s": [5.0, 1.0], "round": [1, 2]})
     table.to_parquet(tmp_path / "requests.parquet")
     rows = read_requests(tmp_path / "requests.parquet", PART)

@@ -197,7 +197,7 @@ def test_metadata_that_is_damaged_is_answered_from_memory(open_store: Any, tmp_p
     store = open_store(policy="lru")
     store.ingest(1, {}, metadata={c: {"lr": 0.5} for c in ("a", "b")})
     store.flush()
-    document = tmp_path / "root" / "job=default" / "round=00000001" / "metadata.json"
+    document = tmp_path / "root" / "job=default" / "round=00000001" / "metadata.parquet"
     document.write_bytes(document.read_bytes()[:-9])
     assert store.request("hyperparameters", rounds=[1]).value.frame()["lr"].tolist() == [0.5, 0.5]
     store.close()

@@ -21,7 +21,7 @@ def test_metadata_that_is_not_durable_is_not_forgotten(tmp_path: Path) -> None:
     plan = FaultPlan(str(tmp_path / "plan"))
     options: dict[str, Any] = {"storage_options": plan.storage_options, "memory": "64MiB", "policy": "lru"}
     with FLStore.local(functions=1, root=plan.url(tmp_path / "root"), **options) as store:
-        with plan.stage(Fault("stall", "write", match="*metadata.json")):
+        with plan.stage(Fault("stall", "write", match="*metadata.parquet")):
             for r in range(1, RECENT_ROUNDS + 4):
                 store.ingest(r, {}, metadata={"c": {"lr": float(r)}})
             frame = store.request("hyperparameters", rounds=[1, RECENT_ROUNDS]).value.frame()
