@@ -62,7 +62,7 @@ def ask(system: Any, workload: str, scope: dict[str, Any]) -> tuple[Any, dict[st
     began = time.perf_counter()
     result = system.request(workload, **scope)
     latency_s = time.perf_counter() - began
-    fields = ("queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved")
+    fields = ("queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "memory_bytes")
     return result.value, {"latency_s": latency_s, **{name: getattr(result.record, name) for name in fields}}
 
 
@@ -97,7 +97,7 @@ def measure(
     -------
     DataFrame
         One row a request and system: system, model, repetition, round, workload, latency_s, queue_s, fetch_s,
-        compute_s, hits, late_hits, misses, bytes_moved, answers_equal.
+        compute_s, hits, late_hits, misses, bytes_moved, operations, memory_bytes, answers_equal.
     """
     from flstore import FLStore
     from flstore.baselines import ObjStoreAgg
