@@ -22,9 +22,7 @@ SCRATCH = 0.25
 TAILORED = "memory with tailored policies, GiB"
 
 
-def measure(
-    clients: int, per_round: int, rounds: int, seed: int, update_mib: float, function_mib: int
-) -> pd.DataFrame:
+def measure(clients: int, per_round: int, rounds: int, seed: int, update_mib: float, function_mib: int) -> pd.DataFrame:
     """Every figure of capacity that the paper prints, and what a replay counts where it can.
 
     Parameters

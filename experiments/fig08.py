@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEYS = ["model", "repetition", "round", "workload"]
-COUNTED = ["bytes_moved", "operations", "compute_s", "memory_bytes"]
 
 
 def measured(outdir: str | Path) -> pd.DataFrame:
@@ -52,7 +51,8 @@ def measure(requests: pd.DataFrame, link: str, artifact_link: str) -> pd.DataFra
     content, _ = read(None, "paper")
     tensors = {model: size["tensors"] for model, size in content["models"].items()}
     theirs = requests[requests["system"] == "ObjStore-Agg"]
-    layers = theirs.assign(operations=theirs["operations"] * theirs["model"].map(tensors), system=PER_LAYER)
+    layered = theirs["operations"] * theirs["model"].map(tensors).where(theirs["workload"] != "hyperparameters", 1)
+    layers = theirs.assign(operations=layered, system=PER_LAYER)  # metadata has no layers
     parts = [
         price(requests[requests["system"] == "FLStore"]),
         price(theirs, link=link),

@@ -15,9 +15,7 @@ CACHE = ("Cache-Agg", "elasticache")
 Way = tuple[str, str]
 Values = Callable[[pd.DataFrame, Way], pd.Series]
 
-SETTING = (
-    "modelled: the paper's ten workloads and four models, computing as measured on this project's machine, named links and prices"
-)
+SETTING = "modelled: the paper's ten workloads and four models, computing as measured on this project's machine, named links and prices"
 AS_PRINTED = (
     f"{SETTING}; against the artifact's way (an object a layer, one after the other, disks like the paper's), beside it "
     "the strong baseline (an object an update, eight at a time, S3)"
@@ -40,7 +38,11 @@ def reduced(
     column = "bill" if against_cache and what == "cost" else what
     found = _of_cells(data, way, column, how)
     reason = f"{AGAINST_CACHE[what] if against_cache else AS_PRINTED}; {allowed(float(claim.value))}"
-    strong = "" if against_cache and what == "latency" else f"{_of_cells(data, way if against_cache else STRONG, what, how):.2f}"
+    strong = (
+        ""
+        if against_cache and what == "latency"
+        else f"{_of_cells(data, way if against_cache else STRONG, what, how):.2f}"
+    )
     return Finding(percentage(found, float(claim.value)), reason, modelled=f"{found:.2f}", strong_baseline=strong)
 
 
@@ -49,7 +51,10 @@ def of_model(model: str, claim: Claim, data: pd.DataFrame) -> Finding:
     found, strong = (float(_total_less(data, way, "s")[model]) for way in (ARTIFACT, STRONG))
     verdict = percentage(found, float(claim.value))
     return Finding(
-        verdict, f"{AS_PRINTED}; {allowed(float(claim.value))}", modelled=f"{found:.2f}", strong_baseline=f"{strong:.2f}"
+        verdict,
+        f"{AS_PRINTED}; {allowed(float(claim.value))}",
+        modelled=f"{found:.2f}",
+        strong_baseline=f"{strong:.2f}",
     )
 
 

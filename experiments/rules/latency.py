@@ -48,7 +48,9 @@ def wide_but_lower(claim: Claim, data: pd.DataFrame) -> Finding:
     quantiles = part.groupby(["workload", "system"])["latency_s"].quantile(np.array([0.5, 0.75])).unstack("system")
     ours_higher = (quantiles["FLStore"] > quantiles["ObjStore-Agg"]).unstack()
     holds = bool((ours_higher[0.75] & ~ours_higher[0.5]).all())
-    return Finding(Verdict.REPRODUCED if holds else Verdict.DIFFERS, _circumstances(None, part), measured=str(holds).lower())
+    return Finding(
+        Verdict.REPRODUCED if holds else Verdict.DIFFERS, _circumstances(None, part), measured=str(holds).lower()
+    )
 
 
 def _reduction(found: float, claim: Claim, rows: pd.DataFrame) -> Finding:

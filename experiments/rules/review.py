@@ -23,7 +23,9 @@ def cost_benefit(claim: Claim, data: pd.DataFrame) -> Finding:
     papers = data[data["policy"].isin(PAPERS) & (data["fill"] != "write-allocate")]
     ours = papers[(papers["policy"] == "tailored") & on_frontier(papers)]
     verdict = Verdict.DIFFERS if ours.empty else Verdict.REPRODUCED
-    others = data[data["on_frontier"] & ~data["policy"].isin(("tailored", *CLAIRVOYANT))].sort_values("modelled_latency_s")
+    others = data[data["on_frontier"] & ~data["policy"].isin(("tailored", *CLAIRVOYANT))].sort_values(
+        "modelled_latency_s"
+    )
     why = (
         f"modelled; {'no' if ours.empty else 'a'} size of memory puts the tailored policy on the frontier of cost and "
         f"latency among the paper's policies (classic ones filled on demand) and systems; beside it who is on the "
