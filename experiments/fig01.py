@@ -45,6 +45,7 @@ def measure(
     model: str,
     clients: int,
     subset: int,
+    examples: int,
     images_per_client: int,
     epochs: int,
     batch: int,
@@ -57,6 +58,19 @@ def measure(
     processors like these. What an application computes is scaled by the objects that it reads, which is a lower bound
     where all pairs of updates are compared.
 
+    Parameters
+    ----------
+    model : str
+        One of the paper's four.
+    clients, subset : int
+        Of a round in the paper's setting, and how many of them are measured.
+    examples : int
+        Held-out images that models are evaluated on, at most 360.
+    images_per_client, epochs : int
+        What a client trains on in a round: 250 are CIFAR10's training images split over 200 clients.
+    batch, batches, seed : int
+        How much training is timed.
+
     Returns
     -------
     DataFrame
@@ -67,7 +81,7 @@ def measure(
     """
     training_s = images_per_client * epochs * _seconds_an_image(model, batch, batches, seed)
     content, _ = read(None, "paper")
-    scaled = _scaled(_asked(model, subset, seed), clients, subset)
+    scaled = _scaled(_asked(model, subset, examples, seed), clients, subset)
     parts = []
     for way, (system, link) in WAYS.items():
         tensors = content["models"][model]["tensors"] if system == PER_LAYER else 1
@@ -105,7 +119,7 @@ def _seconds_an_image(model: str, batch: int, batches: int, seed: int) -> float:
     return float(np.median(took[1:])) / batch
 
 
-def _asked(model: str, subset: int, seed: int) -> pd.DataFrame:
+def _asked(model: str, subset: int, examples: int, seed: int) -> pd.DataFrame:
     """Every application once on `subset` updates of an aggregator, after one request that does not count."""
     from flstore.baselines import ObjStoreAgg
     from flstore.federated.data import digits
@@ -114,7 +128,7 @@ def _asked(model: str, subset: int, seed: int) -> pd.DataFrame:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         held_out = Path(folder) / "held_out.npz"
-        np.savez(held_out, x=digits().test_images, y=digits().test_labels)
+        np.savez(held_out, x=digits().test_images[:examples], y=digits().test_labels[:examples])
         with ObjStoreAgg(f"{folder}/store") as system:
             system.task(model=f"{__name__}:{model}", data=str(held_out))
             system.ingest(0, {}, aggregate=state)

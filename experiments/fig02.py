@@ -1,4 +1,4 @@
-"""Figure 2: what share of a round's cost is not training; modelled from what experiment ``fig01`` measured and scaled."""
+"""Figure 2: what share of a round's cost is not training; modelled from what experiment ``fig01`` measured."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def measure(
             root = f"s3://{BUCKET}/{model}"
             options: dict[str, Any] = {"storage_options": s3.storage_options, "derive": False}  # the data path alone
             with FLStore.local(functions=functions, root=root, **options) as store:
-                run(model=model, **training, seed=seed, store=store, progress=False)
+                run(model=model, store=store, progress=False, **training)
                 store.flush()
                 with ObjStoreAgg(root, storage_options=s3.storage_options) as baseline:
                     parts.append(compare(store, baseline, repetitions).assign(model=model))

@@ -1,4 +1,4 @@
-"""How much disk and memory an experiment needs at a scale, and whether this machine has it: said before anything runs."""
+"""How much disk and memory an experiment needs at a scale, and whether this machine has it, before anything runs."""
 
 from __future__ import annotations
 

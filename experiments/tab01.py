@@ -133,8 +133,7 @@ def figure(data: pd.DataFrame) -> Figure:
     axes.set_xticks(range(len(CLASSES)), CLASSES)
     axes.set_yticks(range(len(data)), data["application"])
     axes.set(xlim=(-0.5, len(CLASSES) - 0.5), ylim=(len(data) - 0.5, -0.5))
-    axes.set_title(
-        "Table 1: classes of access patterns (measured: what workloads ask for)\nshaded: the paper disagrees with itself"
-    )
+    title = "Table 1: classes of access patterns (measured: what workloads ask for)"
+    axes.set_title(f"{title}\nshaded: the paper disagrees with itself")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn

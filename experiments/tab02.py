@@ -1,7 +1,7 @@
 """Table 2: inference of Llama 3.2 1B on a round, with FLStore and from an object store; measured, and modelled.
 
-The architecture at its real size or cut down, with random weights (how long it takes does not depend on their values): the
-prompts of ten clients, whose answers one aggregated model gives. All systems read the same S3 server on loopback.
+The architecture at its real size or cut down, with random weights (how long it takes does not depend on their values):
+the prompts of ten clients, which one aggregated model continues. All systems read the same S3 server on loopback.
 """
 
 from __future__ import annotations

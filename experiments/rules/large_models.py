@@ -43,7 +43,8 @@ def _judged(claim: Claim, data: pd.DataFrame, modelled: pd.Series, measured: pd.
         )
         return Finding(Verdict.CANNOT, why, **found)
     why = (
-        f"the reduction is compared ({printed:.2f} % printed; {allowed(printed)}): modelled from measured computing, the "
-        "artifact's way of storing (an object a layer, disks like the paper's); beside it the strong one (one object, S3)"
+        f"the reduction is compared ({printed:.2f} % printed; {allowed(printed)}): modelled from measured computing, "
+        "the artifact's way of storing (an object a layer, disks like the paper's); beside it the strong one (an "
+        "object, S3)"
     )
     return Finding(percentage(less, printed), why, **found)

@@ -29,8 +29,8 @@ def share_of_six(claim: Claim, data: pd.DataFrame) -> Finding:
     found, strong = (100 * _six(data, way) for way in (ARTIFACT, STRONG))
     verdict = near(found, float(claim.value), TOLERANCE_POINTS)
     why = (
-        f"{_setting(data)}; within {TOLERANCE_POINTS:g} points counts as reproduced; the paper's 98 % for one application "
-        "and 86 % for six fit together only if that one is none of the six"
+        f"{_setting(data)}; within {TOLERANCE_POINTS:g} points counts as reproduced; the paper's 98 % for one "
+        "application and 86 % for six fit together only if that one is none of the six"
     )
     return Finding(verdict, why, modelled=f"{found:.2f}", strong_baseline=f"{strong:.2f}")
 
@@ -66,9 +66,9 @@ def _six(data: pd.DataFrame, way: str) -> float:
 def _setting(data: pd.DataFrame) -> str:
     return (
         f"modelled: computing measured on {int(data['subset'].iloc[0])} updates and scaled to "
-        f"{int(data['clients'].iloc[0])}, training on small images by processors like these; against the artifact's way "
-        "(an object a layer, one after the other, disks like the paper's), beside it the strong baseline (an object an "
-        "update, eight at a time, S3)"
+        f"{int(data['clients'].iloc[0])}, training on small images by processors like these; against the artifact's "
+        "way (an object a layer, one after the other, disks like the paper's), beside it the strong baseline (an "
+        "object an update, eight at a time, S3)"
     )
 
 

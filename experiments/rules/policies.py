@@ -118,8 +118,9 @@ def one_class_for_all(claim: Claim, data: pd.DataFrame) -> Finding:
     judged = [(w, fits, c) for w, fits in seconds.index for c in static if not c.endswith(fits)]
     if "tailored" not in seconds or not judged:
         return Finding(Verdict.CANNOT, "no workload of this scale is one that the claim is about")
-    worse = [f"{w} ({c})" for w, fits, c in judged if seconds.loc[(w, fits), "tailored"] >= seconds.loc[(w, fits), c]]
-    why = f"modelled from a replay, each workload alone; {len(judged)} pairs of a workload and a static class of another kind"
+    ours = seconds["tailored"]
+    worse = [f"{w} ({c})" for w, fits, c in judged if ours.loc[(w, fits)] >= seconds.loc[(w, fits), c]]
+    why = f"modelled from a replay, each workload alone; {len(judged)} pairs of a workload and a class of another kind"
     why += f", not lower on: {', '.join(worse)}" if worse else ""
     return Finding(Verdict.DIFFERS if worse else Verdict.REPRODUCED, why, modelled=str(not worse).lower())
 

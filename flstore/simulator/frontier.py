@@ -48,18 +48,17 @@ def frontier(
 ) -> pd.DataFrame:
     """The paper's workloads on each round, as it comes, and one client's lineage, under every policy and system.
 
-    All workloads are asked in one trace, so what one of them brought serves the next. Policies run on FLStore with memory
-    for `rounds_of_memory` rounds of updates, classic ones filled on demand and on ingest. The baselines fetch all that
-    they read. What is billed between requests (functions kept alive, a cluster that holds the paper's whole run, the
-    stored objects) is shared among the requests, which come :data:`REQUESTS_PER_HOUR` an hour.
+    All workloads are asked in one trace, so what one of them brought serves the next. Policies run on FLStore with
+    memory for `rounds_of_memory` rounds of updates, classic ones filled on demand and on ingest. The baselines fetch
+    all that they read. What is billed between requests (functions kept alive, a cluster that holds the paper's whole
+    run, the stored objects) is shared among the requests, which come :data:`REQUESTS_PER_HOUR` an hour.
 
     Returns
     -------
     DataFrame
         One row a system, policy, fill and memory: system, policy, fill, memory_rounds, functions, hit_ratio,
         modelled_latency_s, modelled_request_usd, modelled_between_usd (shares), modelled_total_usd, on_frontier and
-        basis. A row is on the frontier when no other (the clairvoyant apart) is at least 1 % lower in one of latency and
-        total cost, and not higher in the other.
+        basis. See :func:`on_frontier`.
     """
     content, _ = read(None, "paper")
     size, setting = content["models"][model], content["setting"]
