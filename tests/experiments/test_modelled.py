@@ -29,7 +29,7 @@ def breakup() -> pd.DataFrame:
 
 
 def test_total_time_is_communication_and_computation(breakup: pd.DataFrame) -> None:
-    found = appb.table(breakup)
+    found = appb.table(breakup).sort_index()
     per_layer, strong = found.loc[appb.ARTIFACT], found.loc[appb.STRONG]
     assert (per_layer["share of communication"] > 0.97).all()
     assert strong["share of communication"].between(0.5, 0.8).all()
@@ -107,8 +107,9 @@ def test_the_frontier_has_policies_and_systems() -> None:
     found = judged("N2", "frontier", data)
     assert found.verdict == "reproduced"
     assert "tailored" in found.modelled
-    slow = data["modelled_latency_s"] + 10 * (data["policy"] == "tailored")
-    assert judged("N2", "frontier", data.assign(modelled_latency_s=slow)).verdict == "differs"
+    times = 1.0 + 10.0 * (data["policy"] == "tailored")
+    columns = ["modelled_latency_s", "modelled_total_usd"]
+    assert judged("N2", "frontier", data.assign(**{c: times * data[c] for c in columns})).verdict == "differs"
     assert judged("N2", "frontier", data[data["policy"] != "tailored"]).verdict == "not run"
 
 
