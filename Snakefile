@@ -41,7 +41,7 @@ rule experiment:
         "experiments/{experiment}.ipynb",
         "experiments/{experiment}.py",
         "experiments/style.py",
-        lambda wildcards: Path("experiments").glob(f"{wildcards.experiment}.yaml"),
+        lambda wildcards: [str(path) for path in Path("experiments").glob(f"{wildcards.experiment}.yaml")],
         lambda wildcards: [f"{OUT}/{name}/data.csv" for name in NEEDS.get(wildcards.experiment, [])],
     output:
         OUT + "/{experiment}/executed.ipynb",
@@ -66,7 +66,7 @@ rule ledger:
         expand(OUT + "/{experiment}/{name}", experiment=EXPERIMENTS, name=["data.csv", "figure.svg"]),
         "experiments/claims.csv",
         "experiments/claims.py",
-        sorted(Path("experiments/rules").glob("*.py")),
+        sorted(map(str, Path("experiments/rules").glob("*.py"))),
         "experiments/ledger.py",
         "experiments/ledger.html.j2",
     output:

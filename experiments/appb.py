@@ -69,7 +69,7 @@ def figure(data: pd.DataFrame) -> Figure:
     panels[0].set(yscale="log", ylabel="hours of all requests", title="time")
     panels[1].set(ylabel="share of communication", title="what of it is communication")
     panels[1].legend(loc="lower right", frameon=True)
-    panels[2].set(yscale="log", ylabel="USD of all requests and the time between", title="cost")
+    panels[2].set(yscale="log", ylabel="USD", title="cost, the time between requests included")
     for axes in panels:
         axes.set_xticks(range(len(models)), models, rotation=20, ha="right")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

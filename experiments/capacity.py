@@ -68,7 +68,7 @@ def figure(data: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
     from style import COLOURS
 
-    drawn, axes = plt.subplots(figsize=(9.5, 0.36 * len(data) + 1.2), layout="constrained")
+    drawn, axes = plt.subplots(figsize=(11, 0.33 * len(data) + 1.8), layout="constrained")
     at = range(len(data))
     axes.axvline(1.0, color="black", linewidth=1, label="as printed by the paper")
     axes.plot(data["ratio"], at, "o", color=COLOURS["FLStore"], label="computed from the paper's inputs")
@@ -77,5 +77,5 @@ def figure(data: pd.DataFrame) -> Figure:
     axes.set_yticks(at, [f"{s}: {q}" for s, q in zip(data["section"], data["quantity"], strict=True)], fontsize=9)
     axes.set(xscale="log", xlabel="found / printed", title="Capacity and its price: the paper's arithmetic (modelled)")
     axes.invert_yaxis()
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    drawn.legend(loc="outside lower center", ncols=3)
     return drawn

@@ -46,7 +46,7 @@ def figure(data: pd.DataFrame) -> Figure:
 
     shown = data.assign(what=named)
     order = list(dict.fromkeys(shown["what"]))
-    colours = dict(zip(order, sns.color_palette("husl", len(order)), strict=True))
+    colours = dict(zip(order, sns.color_palette("colorblind", len(order)), strict=True))
     markers = {what: "oXsDP^v*"[number % 8] for number, what in enumerate(order)}
     drawn, panels = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     for axes, part in zip(panels, (shown, shown[shown["system"] == "FLStore"]), strict=True):

@@ -79,8 +79,8 @@ def figure(data: pd.DataFrame) -> Figure:
             shown, y=column, markers=True, palette="colorblind", ax=axes, legend=axes is panels[0], **common
         )  # fmt: skip
         axes.set(xscale="log", xlabel="clients in the pool")
-    panels[0].set(yscale="log", ylabel="held in memory, GiB (counted)")
-    panels[1].set(yscale="log", ylabel="functions kept alive, USD a month (modelled)")
+    panels[0].set(yscale="log", ylabel="GiB in memory (counted)")
+    panels[1].set(yscale="log", ylabel="USD a month (modelled)")
     panels[2].set(ylabel="hit ratio (counted)", ylim=(-0.03, 1.03))
     panels[0].legend(title=None, fontsize=8)
     rounds, share = int(data["rounds"].iloc[0]), data["per_round"].iloc[0] / data["clients"].iloc[0]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from experiments.appb import ARTIFACT, STRONG, rows_of
 from experiments.claims import Claim, Finding, Verdict
-from experiments.rules.common import allowed, near, percentage, points, worst
+from experiments.rules.common import against_both, allowed, near, percentage, points, worst
 
 CACHE = ("Cache-Agg", "elasticache")
 Way = tuple[str, str]
@@ -34,28 +34,19 @@ def reduced(
     What Cache-Agg costs is counted with its share of the cluster, as the paper's figure asks for (see
     ``flstore/cost/README.md``).
     """
-    against_cache = way == CACHE
-    column = "bill" if against_cache and what == "cost" else what
-    found = _of_cells(data, way, column, how)
-    reason = f"{AGAINST_CACHE[what] if against_cache else AS_PRINTED}; {allowed(float(claim.value))}"
-    strong = (
-        ""
-        if against_cache and what == "latency"
-        else f"{_of_cells(data, way if against_cache else STRONG, what, how):.2f}"
-    )
-    return Finding(percentage(found, float(claim.value)), reason, modelled=f"{found:.2f}", strong_baseline=strong)
+    printed = float(claim.value)
+    if way == CACHE:
+        found = _of_cells(data, way, "bill" if what == "cost" else what, how)
+        alone = f"{_of_cells(data, way, what, how):.2f}" if what == "cost" else ""
+        why = f"{AGAINST_CACHE[what]}; {allowed(printed)}"
+        return Finding(percentage(found, printed), why, modelled=f"{found:.2f}", strong_baseline=alone)
+    return _both(_of_cells(data, way, what, how), _of_cells(data, STRONG, what, how), printed)
 
 
 def of_model(model: str, claim: Claim, data: pd.DataFrame) -> Finding:
     """By how much the mean latency of one model's requests is lower, in percent."""
     found, strong = (float(_total_less(data, way, "s")[model]) for way in (ARTIFACT, STRONG))
-    verdict = percentage(found, float(claim.value))
-    return Finding(
-        verdict,
-        f"{AS_PRINTED}; {allowed(float(claim.value))}",
-        modelled=f"{found:.2f}",
-        strong_baseline=f"{strong:.2f}",
-    )
+    return _both(found, strong, float(claim.value))
 
 
 def share_in_all(claim: Claim, data: pd.DataFrame) -> Finding:
@@ -71,12 +62,12 @@ def share_in_all(claim: Claim, data: pd.DataFrame) -> Finding:
 
 def shares_by_model(models: tuple[str, ...], claim: Claim, data: pd.DataFrame) -> Finding:
     """Shares of communication by model, in the order in which they are printed."""
-    return _several(claim, data, models, _shares, lambda found, printed: near(found, printed, points(printed)))
+    return _several(claim, data, models, _shares, lambda found, _, printed: near(found, printed, points(printed)))
 
 
 def costs_by_model(models: tuple[str, ...], claim: Claim, data: pd.DataFrame) -> Finding:
     """Reductions of the total cost of the requests by model, in the order in which they are printed."""
-    return _several(claim, data, models, lambda d, way: _total_less(d, way, "usd"), percentage)
+    return _several(claim, data, models, lambda d, way: _total_less(d, way, "usd"), against_both)
 
 
 def span(what: Literal["s", "bill"], claim: Claim, data: pd.DataFrame) -> Finding:
@@ -93,12 +84,21 @@ def span(what: Literal["s", "bill"], claim: Claim, data: pd.DataFrame) -> Findin
     return Finding(verdict, reason, modelled=_range(found), strong_baseline=strong)
 
 
+def _both(found: float, strong: float, printed: float) -> Finding:
+    why = f"{AS_PRINTED}; {allowed(printed, both=True)}"
+    return Finding(against_both(found, strong, printed), why, modelled=f"{found:.2f}", strong_baseline=f"{strong:.2f}")
+
+
 def _several(
-    claim: Claim, data: pd.DataFrame, models: tuple[str, ...], values: Values, judge: Callable[[float, float], Verdict]
+    claim: Claim,
+    data: pd.DataFrame,
+    models: tuple[str, ...],
+    values: Values,
+    judge: Callable[[float, float, float], Verdict],
 ) -> Finding:
     printed = [float(p) for p in claim.value.split("/")]
     found, strong = (values(data, way)[list(models)] for way in (ARTIFACT, STRONG))
-    verdict = worst(judge(float(f), p) for f, p in zip(found, printed, strict=True))
+    verdict = worst(judge(float(f), float(s), p) for f, s, p in zip(found, strong, printed, strict=True))
     text = ["/".join(f"{v:.2f}" for v in each) for each in (found, strong)]
     tolerances = sorted(points(p) for p in printed)
     why = f"{AS_PRINTED}; all four have to be within {tolerances[0]:.3g} to {tolerances[-1]:.3g} points"

@@ -10,25 +10,29 @@ from experiments.claims import Claim, Finding
 from experiments.rules.common import TOLERANCE_SHARE, Rule, number
 
 
-def figure_of(quantity: str, claim: Claim, data: pd.DataFrame, higher_is_better: bool = False) -> Finding:
-    """A figure computed from the paper's inputs; where a replay counted it, that decides (it is what FLStore needs)."""
+def figure_of(quantity: str, units: float, claim: Claim, data: pd.DataFrame) -> Finding:
+    """A figure computed from the paper's inputs; where a replay counted it, that decides (it is what FLStore needs).
+
+    Less is better. `units` of the claim are one of the figure's.
+    """
     row = data.set_index("quantity").loc[quantity]
-    counted = not pd.isna(row["counted"])
-    printed = float(row["printed"])
-    found = float(row["counted"] if counted else row["computed"])
-    verdict = number(found, printed, TOLERANCE_SHARE * printed, higher_is_better=higher_is_better)
-    way = "counted in a replay" if counted else "computed from the paper's inputs and listed prices"
+    computed, counted = float(row["computed"]) / units, float(row["counted"]) / units
+    replayed = not pd.isna(counted)
+    printed = float(claim.value)
+    found = counted if replayed else computed
+    verdict = number(found, printed, TOLERANCE_SHARE * printed, higher_is_better=False)
+    way = "counted in a replay" if replayed else "computed from the paper's inputs and listed prices"
     note = f"; {row['note']}" if isinstance(row["note"], str) and row["note"] else ""
     return Finding(
         verdict,
         f"{way}, within {TOLERANCE_SHARE:.0%} counts as reproduced{note}",
-        measured=f"{row['counted']:.4g}" if counted else "",
-        modelled=f"{row['computed']:.5g}",
+        measured=f"{counted:.4g}" if replayed else "",
+        modelled=f"{computed:.5g}",
     )
 
 
-def _rule(quantity: str) -> tuple[Rule, ...]:
-    return (Rule("capacity", partial(figure_of, quantity)),)
+def _rule(quantity: str, units: float = 1.0) -> tuple[Rule, ...]:
+    return (Rule("capacity", partial(figure_of, quantity, units)),)
 
 
 RULES = {
@@ -40,5 +44,5 @@ RULES = {
     "C15": _rule("functions with tailored policies"),
     "C16": _rule("keeping two functions alive, USD an hour"),
     "C17": _rule("keeping one function alive, USD a month"),
-    "C54": _rule("requests to functions, USD a million"),
+    "C54": _rule("requests to functions, USD a million", 1e6),
 }
