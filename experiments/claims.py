@@ -52,6 +52,8 @@ class Finding:
         From measured parts put through a named link and price sheet; empty when there is none.
     strong_baseline : str
         The same quantity against the strongest baseline at hand, not the paper's.
+    source : str
+        The experiment that decided.
     """
 
     verdict: Verdict
@@ -59,6 +61,7 @@ class Finding:
     measured: str = ""
     modelled: str = ""
     strong_baseline: str = ""
+    source: str = ""
 
 
 def read_claims(path: Path = CLAIMS) -> list[Claim]:

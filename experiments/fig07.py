@@ -62,7 +62,8 @@ def ask(system: Any, workload: str, scope: dict[str, Any]) -> tuple[Any, dict[st
     began = time.perf_counter()
     result = system.request(workload, **scope)
     latency_s = time.perf_counter() - began
-    fields = ("queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved")
+    seconds, counts = ("queue_s", "fetch_s", "compute_s"), ("hits", "late_hits", "misses")
+    fields = (*seconds, *counts, "bytes_moved", "operations", "memory_bytes")
     return result.value, {"latency_s": latency_s, **{name: getattr(result.record, name) for name in fields}}
 
 
@@ -97,27 +98,27 @@ def measure(
     -------
     DataFrame
         One row a request and system: system, model, repetition, round, workload, latency_s, queue_s, fetch_s,
-        compute_s, hits, late_hits, misses, bytes_moved, answers_equal.
+        compute_s, hits, late_hits, misses, bytes_moved, operations, memory_bytes, answers_equal.
     """
     from flstore import FLStore
     from flstore.baselines import ObjStoreAgg
     from flstore.federated import run
     from flstore.testing.services import rclone_s3
 
+    training: dict[str, Any] = {
+        "rounds": rounds,
+        "clients": clients,
+        "per_round": per_round,
+        "max_batches": max_batches,
+    }
     parts = []
-    with tempfile.TemporaryDirectory() as directory, rclone_s3(directory) as s3:
-        s3.create_bucket(BUCKET)
-        for model in models:
+    for model in models:  # each on a server of its own, so that the disk has to hold one model's rounds
+        with tempfile.TemporaryDirectory() as directory, rclone_s3(directory) as s3:
+            s3.create_bucket(BUCKET)
             root = f"s3://{BUCKET}/{model}"
             options: dict[str, Any] = {"storage_options": s3.storage_options, "derive": False}  # the data path alone
             with FLStore.local(functions=functions, root=root, **options) as store:
-                training: dict[str, Any] = {
-                    "rounds": rounds,
-                    "clients": clients,
-                    "per_round": per_round,
-                    "max_batches": max_batches,
-                }
-                run(model=model, **training, seed=seed, store=store, progress=False)
+                run(model=model, store=store, progress=False, **training)
                 store.flush()
                 with ObjStoreAgg(root, storage_options=s3.storage_options) as baseline:
                     parts.append(compare(store, baseline, repetitions).assign(model=model))

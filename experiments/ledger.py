@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from experiments.claims import Verdict, read_claims
-from experiments.rules import find, source_of
+from experiments.rules import find
 
 COLUMNS = {
     "id": "id",
@@ -23,10 +25,10 @@ COLUMNS = {
     "quantity": "quantity",
     "system": "system",
     "baseline": "baseline",
-    "paper": "paper",
+    "paper": "the paper's value",
     "unit": "unit",
-    "measured": "measured",
-    "modelled": "modelled",
+    "measured": "ours, measured",
+    "modelled": "ours, modelled",
     "strong_baseline": "against a strong baseline",
     "verdict": "verdict",
     "reason": "reason",
@@ -46,7 +48,6 @@ def build(data: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for claim in read_claims():
         found = find(claim, data)
-        source = source_of(claim)
         rows.append(
             {
                 "id": claim.id,
@@ -62,7 +63,7 @@ def build(data: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
                 "strong_baseline": found.strong_baseline,
                 "verdict": str(found.verdict),
                 "reason": found.reason,
-                "figure": f"{source}/figure.svg" if source in data else "",
+                "figure": f"{found.source}/figure.svg" if found.source else "",
             }
         )
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -83,13 +84,28 @@ def write(ledger: pd.DataFrame, outdir: Path, scale: str) -> None:
     page = environment.get_template("ledger.html.j2").render(
         scale=scale,
         summary=[(str(v), counts[v]) for v in Verdict],
+        judged=int(len(ledger) - counts[Verdict.NOT_RUN]),
         columns=COLUMNS,
         rows=ledger.to_dict("records"),
-        experiments=sorted({figure.split("/")[0] for figure in ledger["figure"] if figure}),
+        experiments=experiments_in(ledger, outdir),
     )
     outdir.mkdir(parents=True, exist_ok=True)
     (outdir / "ledger.html").write_text(page, encoding="utf-8")
     ledger.to_csv(outdir / "ledger.csv", index=False)
+
+
+def experiments_in(ledger: pd.DataFrame, outdir: Path) -> list[dict[str, Any]]:
+    """Every experiment that ran below `outdir`, or that decided on a claim: what it took, and how its claims fared."""
+    decided = ledger["figure"].str.split("/").str[0]
+    ran = {path.parent.name for path in outdir.glob("*/run.json")}
+    rows = []
+    for name in sorted(ran | set(decided) - {""}):
+        record = outdir / name / "run.json"
+        run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        counts = Counter(ledger[decided == name]["verdict"])
+        verdicts = [(str(v), counts[v]) for v in Verdict if counts[v]]
+        rows.append({"name": name, "seconds": run.get("duration_s"), "git": run.get("git"), "verdicts": verdicts})
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,34 @@ from flstore.errors import InvalidParameterError
 
 HERE = Path(__file__).parent
 
+NEEDS = {"fig08": ["fig07"], "fig02": ["fig01"]}
+"""Experiments that read what others left, at the same scale."""
+
+NOT_TIMED = frozenset(
+    {"tab01", "tab03", "fig10", "hitcurve", "leadtime", "capacity", "appb", "appc", "frontier", "fig08", "fig02"}
+)
+"""They count or model and time nothing, so two of them may run at once; all others have the machine to themselves."""
+
+
+def chosen(names: str | list[str] | None, scale: dict[str, Any]) -> list[str]:
+    """The experiments to run: those of `scale`, or `names` (a list, or text with commas) and what they need.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no such experiment; names those that exist.
+
+    Examples
+    --------
+    >>> chosen("fig08", load_scale("smoke"))
+    ['fig07', 'fig08']
+    """
+    asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names or scale)
+    unknown = [name for name in asked if name not in scale]
+    if unknown:
+        raise InvalidParameterError(f"There is no experiment {unknown[0]!r}. Known: {', '.join(sorted(scale))}.")
+    return list(dict.fromkeys(each for name in asked for each in (*NEEDS.get(name, ()), name)))
+
 
 def load_scale(scale: str) -> dict[str, dict[str, Any]]:
     """Parameters of every experiment at `scale`.
@@ -41,7 +69,8 @@ def check_scale(parameters: Any, name: str) -> None:
     """Raise :class:`InvalidParameterError` when `parameters` (of the file `name`) do not fit the schema of scales."""
     import jsonschema
 
-    validator = jsonschema.Draft202012Validator(_read(HERE / "scales" / "schema.yaml"))
+    schema = _read(HERE / "scales" / "schema.yaml")
+    validator = jsonschema.Draft202012Validator({**schema, "required": sorted(schema["properties"])})
     faults = [f"{'.'.join(map(str, e.path)) or 'the file'}: {e.message}" for e in validator.iter_errors(parameters)]
     if faults:
         raise InvalidParameterError(f"experiments/scales/{name} does not fit its schema: {'; '.join(faults)}")

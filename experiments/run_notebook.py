@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.parameters import HERE, check_notebook, load_scale
+from experiments.parameters import HERE, check_notebook, chosen, load_scale
 from experiments.provenance import describe
-from flstore.errors import InvalidParameterError
+from experiments.room import check_room
 
 
 def run(notebook: Path, parameters: dict[str, Any], outdir: Path, running: Path) -> None:
@@ -73,10 +73,8 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
     scale = load_scale(options.scale)
-    if options.experiment not in scale:
-        raise InvalidParameterError(
-            f"There is no experiment {options.experiment!r}. Known: {', '.join(sorted(scale))}."
-        )
+    chosen(options.experiment, scale)
+    check_room(options.scale, scale, [options.experiment])
     base = options.results / options.scale
     run(
         HERE / f"{options.experiment}.ipynb",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 # Okabe and Ito (2008); a system keeps its colour in every figure.
@@ -50,3 +51,24 @@ def save(figure: Figure, outdir: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "figure.png", metadata={"Software": None})
     figure.savefig(folder / "figure.svg", metadata={"Date": None})
+
+
+def share_bars(
+    data: pd.DataFrame, column: str, printed: dict[str, float], largest: float, of: str, setting: str
+) -> Figure:
+    """A bar for each application and way, `printed` values as diamonds, the largest printed one as a line."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    order = list(dict.fromkeys(data["application"]))
+    colours = {"as the artifact": COLOURS["ObjStore-Agg"], "strong": COLOURS["LocalFiles"]}
+    drawn, axes = plt.subplots(figsize=(9, 4.2), layout="constrained")
+    sns.barplot(data, x="application", y=column, hue="way", palette=colours, ax=axes)
+    axes.axhline(largest, color="black", linestyle="--", linewidth=1, label="paper, largest")
+    if printed:
+        axes.plot([order.index(name) for name in printed], list(printed.values()), **PAPER)
+    axes.set(xlabel="", ylabel=f"share of {of} that is not training", ylim=(0, 1.05))
+    axes.tick_params(axis="x", rotation=25)
+    axes.set_title(f"Non-training share of the {of} of a round (modelled)\n{setting}")
+    axes.legend(title="aggregator with an object store", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return drawn

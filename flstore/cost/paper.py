@@ -133,10 +133,10 @@ def table(prices: Prices | Source = None, links: Source = None, assumptions: Sou
     sheet = prices if isinstance(prices, Prices) else load_prices(prices)
     setting, rows = content["setting"], []
     for system in ("FLStore", "ObjStore-Agg", PER_LAYER, "Cache-Agg"):
-        priced = _priced(content, system, None, sheet, links, {})
+        priced = priced_cells(content, system, None, sheet, links, {})
         for model, mine in priced.groupby("model", sort=False):
             given = content["models"][model]
-            between = idle(system, hours=setting["hours"], prices=sheet, scale=_scale(content, str(model), {}))
+            between = idle(system, hours=setting["hours"], prices=sheet, scale=deployment(content, str(model), {}))
             updates = setting["rounds"] * setting["clients_per_round"]
             rows.append(
                 {
@@ -225,19 +225,21 @@ def _cost(content: Any, system: str, scenario: Any, prices: Prices, links: Sourc
     """USD of a request in each cell, its share of the idle cost included where the scenario says so."""
     setting = content["setting"]
     link = None if system == "FLStore" else scenario["link"]
-    priced = _priced(content, system, link, prices, links, scenario)
+    priced = priced_cells(content, system, link, prices, links, scenario)
     cost: pd.Series[float] = priced.set_index(["model", "workload"])["modelled_cost_usd"]
     if not scenario["idle"]:
         return cost
     shares = {}
     for model in content["models"]:
-        between = idle(system, hours=setting["hours"], prices=prices, scale=_scale(content, model, scenario))
+        between = idle(system, hours=setting["hours"], prices=prices, scale=deployment(content, model, scenario))
         shares[model] = float(between["modelled_usd"].sum()) / setting["requests_per_model"]
     return cost + cost.index.get_level_values("model").map(shares).to_numpy(dtype=float)
 
 
-def _priced(content: Any, system: str, link: str | None, prices: Prices, links: Source, scenario: Any) -> pd.DataFrame:
-    """The cells of a system; FLStore's are the mean of hits and misses, by the miss ratio."""
+def priced_cells(
+    content: Any, system: str, link: str | None, prices: Prices, links: Source, scenario: Any
+) -> pd.DataFrame:
+    """The cells of a system, priced; FLStore's are the mean of hits and misses. `scenario`: one of `content`, or {}."""
     factor = {} if system == "FLStore" else {system: float(scenario.get("factor", 1.0))}
     scale = Scale(invocation_s=content["setting"]["invocation_s"], compute_factor=factor)
     fetched = price(_cells(content, system, hits=False), link=link, prices=prices, links=links, scale=scale)
@@ -277,7 +279,8 @@ def _seconds(content: Any, name: str, model: str) -> float:
     return float(known[name][model])
 
 
-def _scale(content: Any, model: str, scenario: Any) -> Scale:
+def deployment(content: Any, model: str, scenario: Any) -> Scale:
+    """What a run of `model` leaves and needs, as far as the bill of the time between requests depends on it."""
     setting, size = content["setting"], content["models"][model]
     room = size["function_memory_gib"] * GIB * (1 - setting["function_scratch_share"])
     held_bytes = setting["rounds_held"] * setting["clients_per_round"] * size["update_bytes"]

@@ -72,6 +72,8 @@ class Architecture:
 
 
 LLAMA_1B = Architecture(128_256, 2048, 16, 32, 8, 8192)
+CUT = Architecture(8_016, 2048, 1, 32, 8, 8192)
+"""One layer as wide as the sixteen of Llama 3.2 1B, and a sixteenth of its vocabulary: 0.15 GB."""
 TINY = Architecture(512, 64, 2, 4, 2, 128)
 """The same in small, to try things out."""
 
@@ -79,6 +81,11 @@ TINY = Architecture(512, 64, 2, 4, 2, 128)
 def llama_1b() -> Any:
     """A ``torch.nn.Module`` for ``model=``: Llama 3.2 1B, to be given its weights."""
     return build(LLAMA_1B)
+
+
+def cut() -> Any:
+    """One as wide, with a single layer."""
+    return build(CUT)
 
 
 def tiny() -> Any:

@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from experiments import appb
 from experiments.claims import Claim, Verdict, read_claims
 from experiments.ledger import build, write
 from experiments.rules import RULES, find
+from experiments.rules.common import percentage
 from flstore.errors import InvalidParameterError
 
 CLAIMS = {claim.id: claim for claim in read_claims()}
@@ -40,7 +42,9 @@ def fig07(ours=None, theirs=2.0, equal=True, models=("resnet18", "mobilenet_v3_s
 
 
 def verdict(claim: str, data: pd.DataFrame) -> Verdict:
-    return find(CLAIMS[claim], {RULES[claim].source: data}).verdict
+    source = "tab03" if "policy_class" in data else "fig07"
+    assert source in {rule.source for rule in RULES[claim]}
+    return find(CLAIMS[claim], {source: data}).verdict
 
 
 def test_the_ledger_has_a_row_for_each_of_the_61_claims():
@@ -68,7 +72,30 @@ def test_without_data_nothing_is_claimed():
     assert set(ledger["verdict"]) == {"not run"}
     assert set(ledger["measured"]) == {""}
     assert set(ledger["figure"]) == {""}
-    assert ledger.set_index("id")["reason"]["C40"] == "experiment tab03 is not part of this scale"
+    reasons = ledger.set_index("id")["reason"]
+    assert reasons["C40"] == "experiment tab03 was not run at this scale"
+    assert reasons["C58"] == "not yet run: there is no experiment integration so far"
+
+
+def test_what_one_experiment_does_not_say_another_adds():
+    data = {"fig07": fig07(models=("resnet18",)), "appb": appb.measure(3000)}
+    both, modelled = find(CLAIMS["C21"], data), find(CLAIMS["C23"], data)
+    assert (both.source, both.measured, both.verdict) == ("fig07", "66.67", Verdict.DIFFERS)
+    assert both.modelled != ""
+    assert both.reason.endswith("; modelled: see appb")
+    assert (modelled.source, modelled.measured) == ("appb", "")  # fig07 has no EfficientNet at this scale
+    assert find(CLAIMS["C21"], {"appb": data["appb"]}).source == "appb"
+
+
+@pytest.mark.parametrize(("found", "expected"), [(50.0, "reproduced"), (56.0, "exceeded"), (45.0, "differs")])
+def test_a_percentage_has_five_points_of_tolerance(found: float, expected: str):
+    assert percentage(found, 50.75) == expected
+
+
+def test_near_a_hundred_the_tolerance_is_what_is_left():
+    assert percentage(98.0, 98.83) == "reproduced"
+    assert percentage(95.0, 98.83) == "differs"  # four times the cost that is printed
+    assert percentage(100.0, 98.83) == "reproduced"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +197,9 @@ def test_the_page_shows_every_row_escaped_and_needs_no_network(tmp_path: Path):
     assert "https://" not in page
     assert all(f'<tr id="{claim}">' in page for claim in CLAIMS)
     assert '<li><b>4</b><span class="verdict reproduced">' in page
-    assert page.count('<a href="tab03/figure.svg">figure</a>') == 4
+    assert page.count('<a href="tab03/figure.svg">figure</a>') == 5  # four claims, and the experiment itself
+    assert '<tr id="experiment-tab03">' in page
+    assert "61 claims, 4 of them judged" in page
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "ledger.csv", dtype=str, keep_default_na=False), ledger, check_dtype=False
     )

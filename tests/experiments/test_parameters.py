@@ -11,7 +11,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from experiments.parameters import HERE, check_notebook, check_scale, load_scale
+from experiments.parameters import HERE, NEEDS, NOT_TIMED, check_notebook, check_scale, chosen, load_scale
+from experiments.room import check_room
 from flstore.errors import InvalidParameterError
 
 ROOT = HERE.parent
@@ -46,6 +47,7 @@ def test_unknown_scale_names_those_that_exist():
         (lambda p: p["fig07"].update(rounds=0), r"fig07\.rounds: 0 is less than the minimum"),
         (lambda p: p["fig07"].update(models=["resnet19"]), r"fig07\.models\.0: 'resnet19' is not one of"),
         (lambda p: p.update(fig99={}), "'fig99' was unexpected"),
+        (lambda p: p.pop("tab03"), "'tab03' is a required property"),
     ],
 )
 def test_a_scale_that_does_not_fit_names_the_place(change, message: str):
@@ -53,6 +55,35 @@ def test_a_scale_that_does_not_fit_names_the_place(change, message: str):
     change(parameters)
     with pytest.raises(InvalidParameterError, match=message):
         check_scale(parameters, "changed.yaml")
+
+
+def test_experiments_by_name_bring_what_they_read():
+    scale = load_scale("smoke")
+    assert chosen("fig02, fig10", scale) == ["fig01", "fig02", "fig10"]
+    assert chosen(["fig08"], scale) == ["fig07", "fig08"]
+    assert chosen(None, scale) == list(scale)
+    with pytest.raises(InvalidParameterError, match=r"no experiment 'fig99'\. Known: appb, appc"):
+        chosen("fig99", scale)
+
+
+def test_every_experiment_has_a_notebook_and_every_notebook_parameters():
+    assert set(load_scale("smoke")) == {path.stem for path in HERE.glob("*.ipynb")}
+    assert set(load_scale("smoke")) >= {*NOT_TIMED, *NEEDS}
+
+
+def test_too_little_disk_or_memory_is_said_with_the_figures():
+    scale = load_scale("smoke")
+    scale["fig07"] |= {"rounds": 10**9}
+    scale["scale"] |= {"clients": [10**15]}
+    with pytest.raises(
+        InvalidParameterError, match=r"scale 'smoke': fig07 needs about \d+\.\d GB of disk below .* are "
+    ):
+        check_room("smoke", scale, scale)
+    with pytest.raises(
+        InvalidParameterError, match=r": scale needs about \d+\.\d GB of memory and \d+\.\d GB are free"
+    ):
+        check_room("smoke", scale, ["scale"])
+    check_room("smoke", scale, ["tab01", "appb"])
 
 
 def test_a_parameter_that_the_notebook_lacks_is_an_error(tmp_path: Path):
@@ -82,7 +113,11 @@ def test_the_workflow_runs_every_experiment_and_the_ledger_by_default(tmp_path: 
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [("scale=huge", "'huge' is not one of"), ("skale=smoke", "'skale' was unexpected")],
+    [
+        ("scale=huge", "'huge' is not one of"),
+        ("skale=smoke", "'skale' was unexpected"),
+        ("experiments=fig10,fig99", "There is no experiment 'fig99'. Known: appb"),
+    ],
 )
 def test_the_workflow_refuses_a_wrong_scale_or_key(tmp_path: Path, config: str, message: str):
     done = dry_run(tmp_path, config)

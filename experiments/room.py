@@ -1,0 +1,84 @@
+"""How much disk and memory an experiment needs at a scale, and whether this machine has it, before anything runs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flstore.errors import InvalidParameterError
+
+GB = 10**9
+LITTLE_DISK, LITTLE_MEMORY = 0.1 * GB, 1.0 * GB
+"""Of an experiment that replays or computes: its figures; a notebook, and a table of a few hundred thousand rows."""
+TORCH = 1.5 * GB
+"""Of a process that trains or evaluates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that an experiment needs while it runs, for its temporary files and in memory."""
+
+    disk_bytes: float = LITTLE_DISK
+    memory_bytes: float = LITTLE_MEMORY
+
+
+def needed(experiment: str, parameters: Mapping[str, Any]) -> Room:
+    """An estimate from the parameters: objects that are written, and rounds that are held. Little for all others.
+
+    Examples
+    --------
+    >>> given = {"models": ["resnet18"], "rounds": 10, "clients": 50, "per_round": 10, "functions": 2}
+    >>> round(needed("fig07", given).disk_bytes / GB, 1)
+    5.0
+    """
+    if experiment == "fig07":
+        sizes = [_update_bytes(model) for model in parameters["models"]]
+        a_round = parameters["per_round"] + 1
+        held = 4 * a_round * max(sizes)  # two rounds in the functions, one while training, one being read
+        return Room(LITTLE_DISK + parameters["rounds"] * a_round * max(sizes), TORCH + held)
+    if experiment == "fig01":
+        updates = (parameters["subset"] + 2) * _update_bytes(parameters["model"])
+        return Room(LITTLE_DISK + updates, TORCH + 3 * updates)
+    if experiment == "tab02":
+        from flstore.federated.llama import CUT, LLAMA_1B, TINY
+
+        model = 2 * {"llama_1b": LLAMA_1B, "cut": CUT, "tiny": TINY}[parameters["architecture"]].parameters
+        return Room(LITTLE_DISK + 2 * model, 2 * TORCH + 3 * model)
+    if experiment == "scale":
+        rows = max(parameters["clients"]) * parameters["share"] * parameters["rounds"]
+        return Room(memory_bytes=LITTLE_MEMORY + 300 * rows)
+    return Room()
+
+
+def check_room(scale: str, parameters: Mapping[str, Mapping[str, Any]], experiments: Iterable[str]) -> None:
+    """Raise :class:`InvalidParameterError` when this machine has too little free disk or memory for one of them."""
+    import psutil
+
+    folder = Path(tempfile.gettempdir())
+    free = {"disk_bytes": shutil.disk_usage(folder).free, "memory_bytes": psutil.virtual_memory().available}
+    ways = {
+        "disk_bytes": (f"disk below {folder}", "name another folder with TMPDIR"),
+        "memory_bytes": ("memory", "end what else runs"),
+    }
+    short = []
+    for name in experiments:
+        room = needed(name, parameters[name])
+        for kind, (what, way_out) in ways.items():
+            if getattr(room, kind) > free[kind]:
+                short.append(
+                    f"{name} needs about {getattr(room, kind) / GB:.1f} GB of {what} and {free[kind] / GB:.1f} GB are "
+                    f"free ({way_out})"
+                )
+    if short:
+        raise InvalidParameterError(f"Too little room for scale {scale!r}: {'; '.join(short)}; or run a smaller scale.")
+
+
+def _update_bytes(model: str) -> float:
+    from flstore.cost._yaml import read
+
+    content, _ = read(None, "paper")
+    return float(content["models"][model]["update_bytes"])
