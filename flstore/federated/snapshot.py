@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from flstore.federated.npy import decode_npy
 SCALARS = (bool, int, float, str)
 
 
+_FIELDS = attrgetter("data", "dtype", "stype")  # a model has hundreds of arrays, and the training thread waits for this
+
+
 def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
     """The entries that metadata can hold as one cell of a table."""
     return {k: v for k, v in values.items() if isinstance(v, SCALARS)}
@@ -23,11 +27,18 @@ def scalars(values: Mapping[str, Any]) -> dict[str, Any]:
 def of_records(records: Mapping[str, Any]) -> tuple[Tensors, int]:
     """The arrays of some ``ArrayRecord`` as they are now; names carry the record's where there are several records."""
     copies = [
-        (f"{name}/{k}" if len(records) > 1 else k, (array.data, array.dtype, array.stype))
+        (f"{name}/" if len(records) > 1 else "", list(record), list(map(_FIELDS, record.values())))
         for name, record in records.items()
-        for k, array in record.items()
     ]
-    return lambda: {name: _decode(name, *array) for name, array in copies}, sum(len(a[0]) for _, a in copies)
+
+    def decode() -> dict[str, NDArray[Any]]:
+        return {
+            prefix + name: _decode(name, *fields)
+            for prefix, names, arrays in copies
+            for name, fields in zip(names, arrays, strict=True)
+        }
+
+    return decode, sum(len(data) for _, _, arrays in copies for data, _, _ in arrays)
 
 
 def _decode(name: str, data: bytes, dtype: str, stype: str) -> NDArray[Any]:
