@@ -84,6 +84,7 @@ def run(
     store: Any = None,
     strategy: Strategy | None = None,
     progress: bool = True,
+    grid: Grid | None = None,
     *,
     settings: Settings | None = None,
     data: str = "digits",
@@ -122,6 +123,9 @@ def run(
         Instead of ``FedAvg``.
     progress : bool
         Show a progress bar.
+    grid : flwr.serverapp.Grid, optional
+        The nodes of a Flower run that somebody else started, `clients` in number, instead of clients in this process.
+        Their ids are drawn anew in each run, so the seed does not decide who is chosen.
     settings : Settings, optional
         How clients train; default ``SETTINGS[model]``, with which each network learns the digits.
         ``dataclasses.replace`` changes one thing of it; `rounds` and `lr` win over it.
@@ -137,7 +141,8 @@ def run(
         Shards of one class that a client gets in the shard split.
     faults : mapping of str to str or Fault, optional
         Clients that do their work wrong, by id: ``{"3": "label-flip", "7": "sign-flip", "9": "straggler:0.5"}``; see
-        ``flstore.federated.Fault``. What is recorded does not tell which.
+        ``flstore.federated.Fault``. What is recorded does not tell which. Clients behind a `grid` have theirs from
+        ``client_app(faults)``.
 
     Returns
     -------
@@ -146,7 +151,7 @@ def run(
     Raises
     ------
     InvalidParameterError
-        A number out of range, or a fault of a client that there is not.
+        A number out of range, a fault of a client that there is not, or faults for the clients behind a `grid`.
     UnknownNameError
         No model, data set, split, optimizer or fault has this name.
     StoreError
@@ -160,6 +165,10 @@ def run(
     _check(clients, per_round, max_batches)
     how = settings_for(model, settings, rounds=rounds, lr=lr)
     wrong = read_faults(faults, clients)
+    if wrong and grid is not None:
+        raise InvalidParameterError(
+            f"faults={faults!r} cannot reach clients behind a grid: give them to client_app(faults) where they run"
+        )
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     config: dict[str, Any] = {
         "model": model,
@@ -183,10 +192,10 @@ def run(
     with ExitStack() as stack:
         for scope in (quiet(), one_thread(), seeded_sampling(strategy, seed), replies_let_go(strategy)):
             stack.enter_context(scope)
-        grid = stack.enter_context(LocalGrid(client_app(wrong), clients))
+        nodes = stack.enter_context(LocalGrid(client_app(wrong), clients)) if grid is None else grid
         bar = stack.enter_context(_bar(model, how.rounds, progress))
         watch = _Watch(network, own, bar)
-        result = _serve(grid, strategy, network, how.rounds, ConfigRecord(config), watch)
+        result = _serve(nodes, strategy, network, how.rounds, ConfigRecord(config), watch)
     return _history(model, result, watch)
 
 
@@ -209,7 +218,7 @@ def _fedavg(clients: int, per_round: int) -> FedAvg:
 
 
 def _serve(
-    grid: LocalGrid, strategy: Strategy, network: torch.nn.Module, rounds: int, config: ConfigRecord, watch: _Watch
+    grid: Grid, strategy: Strategy, network: torch.nn.Module, rounds: int, config: ConfigRecord, watch: _Watch
 ) -> Result:
     """Run the server app on the grid, as Flower does."""
     app = ServerApp()

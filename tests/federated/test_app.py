@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import FedAvg
 from PIL import Image
 
 from flstore.errors import InvalidParameterError, StoreError, UnknownNameError
-from flstore.federated import SETTINGS, Settings, build, observe, run, state_arrays
+from flstore.federated import SETTINGS, LocalGrid, Settings, build, client_app, observe, run, state_arrays
 
 TINY = {"model": "mobilenet_v3_small", "rounds": 2, "per_round": 3, "clients": 20, "max_batches": 1, "progress": False}
 
@@ -122,6 +122,16 @@ def test_one_client_can_be_enough():
 def test_out_of_range(bad: dict):
     with pytest.raises(InvalidParameterError, match=f"{list(bad)[-1]}="):
         run(**{**TINY, **bad})
+
+
+def test_nodes_that_somebody_else_started():
+    two = {**TINY, "clients": 2, "per_round": 2, "rounds": 1}
+    here = run(**two, faults={"1": "scaled"})
+    with LocalGrid(client_app({"1": "scaled"}), 2) as grid:
+        elsewhere = run(**two, grid=grid)
+        assert all(np.array_equal(v, here.arrays[k]) for k, v in elsewhere.arrays.items())
+        with pytest.raises(InvalidParameterError, match="cannot reach clients behind a grid"):
+            run(**two, grid=grid, faults={"1": "scaled"})
 
 
 def test_unknown_model():
