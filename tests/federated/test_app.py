@@ -167,8 +167,9 @@ def test_other_splits_and_folders_are_trained_on(tmp_path, recording_store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["resnet18", "efficientnet_v2_s", "mobilenet_v3_small", "swin_v2_t"])
-def test_every_model_learns_with_its_settings(model: str):
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet_v2_s"])
+def test_models_learn_with_their_settings(model: str):
+    """One with each optimizer; the other two are in the experiment ``learning``, because they take longer."""
     history = run(model, progress=False)
     print(history.frame())
     assert history.accuracy[0] < 0.3
