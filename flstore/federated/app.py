@@ -84,8 +84,8 @@ def run(
     store: Any = None,
     strategy: Strategy | None = None,
     progress: bool = True,
-    *,
     grid: Grid | None = None,
+    *,
     settings: Settings | None = None,
     data: str = "digits",
     data_root: str | os.PathLike[str] = "",
@@ -125,7 +125,7 @@ def run(
         Show a progress bar.
     grid : flwr.serverapp.Grid, optional
         The nodes of a Flower run that somebody else started, `clients` in number, instead of clients in this process.
-        Their ids are drawn anew in each run, so the seed does not decide who is chosen. Without `faults`.
+        Their ids are drawn anew in each run, so the seed does not decide who is chosen.
     settings : Settings, optional
         How clients train; default ``SETTINGS[model]``, with which each network learns the digits.
         ``dataclasses.replace`` changes one thing of it; `rounds` and `lr` win over it.
@@ -141,7 +141,8 @@ def run(
         Shards of one class that a client gets in the shard split.
     faults : mapping of str to str or Fault, optional
         Clients that do their work wrong, by id: ``{"3": "label-flip", "7": "sign-flip", "9": "straggler:0.5"}``; see
-        ``flstore.federated.Fault``. What is recorded does not tell which.
+        ``flstore.federated.Fault``. What is recorded does not tell which. Clients behind a `grid` have theirs from
+        ``client_app(faults)``.
 
     Returns
     -------
@@ -150,7 +151,7 @@ def run(
     Raises
     ------
     InvalidParameterError
-        A number out of range, or a fault of a client that there is not.
+        A number out of range, a fault of a client that there is not, or faults for the clients behind a `grid`.
     UnknownNameError
         No model, data set, split, optimizer or fault has this name.
     StoreError
@@ -166,8 +167,7 @@ def run(
     wrong = read_faults(faults, clients)
     if wrong and grid is not None:
         raise InvalidParameterError(
-            f"faults={dict(faults or {})}: the clients of a grid of your own run in processes of their own; give the "
-            "faults to their client_app()"
+            f"faults={faults!r} cannot reach clients behind a grid: give them to client_app(faults) where they run"
         )
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     config: dict[str, Any] = {

@@ -21,6 +21,9 @@ HELD_OUT = 360
 HELD_OUT_SHARE = 0.2
 """Share of a folder without a part of its own for tests that is held out."""
 
+CLASSES = 10
+"""Classes of the digits, and of CIFAR-10."""
+
 SIDE = 32
 """Height and width of all images."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.learning import figure, measure, table
+from experiments.learning import REACHED, figure, measure, table
 from experiments.parameters import HERE
+from flstore.federated import SETTINGS
+
+COMMITTED = HERE.parent / "results" / "laptop" / "learning" / "data.csv"
 
 
 def test_a_row_for_every_round_and_the_settings_it_ran_with():
@@ -46,3 +51,16 @@ def test_the_figure_has_a_line_for_each_model_and_one_at_eighty_percent(
     assert (0.8, 0.8) in lines
     assert tuple(curves.loc[curves["model"] == "a", "accuracy"]) in lines
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+@pytest.mark.skipif(
+    not COMMITTED.exists(), reason="made by: python -m experiments.run_notebook learning --scale laptop"
+)
+def test_the_committed_curves_are_of_the_settings_of_today_and_all_pass_eighty_percent():
+    data = pd.read_csv(COMMITTED)
+    assert set(data["model"]) == set(SETTINGS)
+    for model, curve in data.groupby("model"):
+        for name, value in asdict(SETTINGS[model]).items():
+            assert set(curve[name]) == {value}, f"{model} was trained with another {name}: make its curve again"
+        assert curve["round"].tolist() == list(range(SETTINGS[model].rounds + 1))
+        assert curve["accuracy"].iloc[-1] > REACHED

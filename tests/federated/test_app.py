@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import FedAvg
 from PIL import Image
 
 from flstore.errors import InvalidParameterError, StoreError, UnknownNameError
-from flstore.federated import SETTINGS, Settings, build, observe, run, state_arrays
+from flstore.federated import SETTINGS, LocalGrid, Settings, build, client_app, observe, run, state_arrays
 
 TINY = {"model": "mobilenet_v3_small", "rounds": 2, "per_round": 3, "clients": 20, "max_batches": 1, "progress": False}
 
@@ -124,6 +124,16 @@ def test_out_of_range(bad: dict):
         run(**{**TINY, **bad})
 
 
+def test_nodes_that_somebody_else_started():
+    two = {**TINY, "clients": 2, "per_round": 2, "rounds": 1}
+    here = run(**two, faults={"1": "scaled"})
+    with LocalGrid(client_app({"1": "scaled"}), 2) as grid:
+        elsewhere = run(**two, grid=grid)
+        assert all(np.array_equal(v, here.arrays[k]) for k, v in elsewhere.arrays.items())
+        with pytest.raises(InvalidParameterError, match="cannot reach clients behind a grid"):
+            run(**two, grid=grid, faults={"1": "scaled"})
+
+
 def test_unknown_model():
     with pytest.raises(UnknownNameError, match="'resnet18'"):
         run("resnet")
@@ -157,8 +167,9 @@ def test_other_splits_and_folders_are_trained_on(tmp_path, recording_store):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["resnet18", "efficientnet_v2_s", "mobilenet_v3_small", "swin_v2_t"])
-def test_every_model_learns_with_its_settings(model: str):
+@pytest.mark.parametrize("model", ["resnet18", "efficientnet_v2_s"])
+def test_models_learn_with_their_settings(model: str):
+    """One with each optimizer; the other two are in the experiment ``learning``, because they take longer."""
     history = run(model, progress=False)
     print(history.frame())
     assert history.accuracy[0] < 0.3
