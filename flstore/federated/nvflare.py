@@ -76,7 +76,7 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
     Clients are known by their identity name. Differences (``ParamsType.DIFF``) are stored as models: the global model
     that they were taken from plus the difference, in its dtypes; tensors that a difference leaves out are as they were.
     Metadata has the client's metrics, the scalars of its meta, ``num_steps``, ``reply_s`` (seconds from the task to its
-    result), ``error`` (FLARE's return code), ``answered`` (False for who had the task and sent nothing until the round
+    result), ``error`` (FLARE's return code, or "no answer" for who had the task and sent nothing until the round
     ended) and ``accepted`` (False when the aggregator refused). What comes for a round that has ended is kept in that
     round and marked ``late``.
 
@@ -198,7 +198,7 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
         if began := asked.pop(client, None):
             row["reply_s"] = time.perf_counter() - began
         elif self._recorded is not None and round <= self._recorded:
-            row["answered"] = True  # after the round had ended, which had said otherwise
+            row["error"] = None  # when the round ended it had none
         code = result.get_return_code(ReturnCode.OK)
         if code != ReturnCode.OK:
             self._submit(Parcel(round, metadata={client: {**row, "error": str(code)}}))
@@ -226,7 +226,7 @@ class FLStoreObserver(FLComponent):  # type: ignore[misc]
             return
         silent = self._asked.pop(round, {})
         if silent:
-            self._submit(Parcel(round, metadata={client: {"answered": False} for client in silent}))
+            self._submit(Parcel(round, metadata={client: {"error": "no answer"} for client in silent}))
         if learned := (ctx.get_prop(AppConstants.GLOBAL_MODEL) or {}).get("weights"):
             self._keep_aggregate(round, learned)
 

@@ -170,8 +170,8 @@ def test_who_fails_is_silent_or_refused_is_told(server: Server):
     assert told["error"].dropna().to_dict() == {
         "broken": "EXECUTION_EXCEPTION",
         "odd": "a result of kind ANALYTIC, which is no model",
+        "silent": "no answer",
     }
-    assert told["answered"].dropna().to_dict() == {"silent": False}
     assert told["accepted"].dropna().to_dict() == {"refused": False}
     assert told.loc["metrics", "accuracy"] == 0.5
     assert "validator" not in told.index
@@ -186,8 +186,8 @@ def test_what_comes_after_its_round_is_kept_in_it_and_marked(server: Server):
     store = stored(server)
     np.testing.assert_array_equal(store.update(1, "slow")["w"], MODEL["w"] + 5)
     told = store.metadata()
-    assert told.loc[(1, "slow"), ["late", "staleness", "answered"]].tolist() == [True, 3, True]
-    assert told.loc[(2, "slow"), "answered"] == False  # noqa: E712
+    assert told.loc[(1, "slow"), ["late", "staleness", "error"]].tolist() == [True, 3, None]
+    assert told.loc[(2, "slow"), "error"] == "no answer"
     assert told.loc[(2, "quick")].isna()["late"]
 
 
