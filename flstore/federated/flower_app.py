@@ -17,14 +17,14 @@ import os
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from logging import INFO
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 
@@ -166,6 +166,11 @@ def run_app(folder: str | os.PathLike[str], clients: int = 10, **run_config: Any
     **run_config
         Instead of the values under ``[tool.flwr.app.config]``, with underscores for hyphens.
 
+    Notes
+    -----
+    Clients are called one after the other in the order of their nodes, so that an app which trains all of them in each
+    round comes to the same model when its seeds are the same.
+
     Raises
     ------
     InvalidParameterError
@@ -184,8 +189,15 @@ def run_app(folder: str | os.PathLike[str], clients: int = 10, **run_config: Any
     config = {**config, **given}
     with _importable(Path(folder)), quiet(), one_thread():
         server_there, client_there = (_component(components[name]) for name in ("serverapp", "clientapp"))
-        with LocalGrid(client_there, clients, run_config=config) as grid:
+        with _InOrder(client_there, clients, run_config=config) as grid:
             server_there(grid, Context(grid.run.run_id, 0, {}, RecordDict(), config))
+
+
+class _InOrder(LocalGrid):
+    """Flower shuffles the clients of a round, by random numbers that other threads draw from too."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return super().push_messages(sorted(messages, key=lambda message: message.metadata.dst_node_id))
 
 
 def _described(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-import random
 import shutil
 import signal
 import socket
@@ -143,7 +142,6 @@ def observed_app(tmp_path: Path, monkeypatch: Any) -> Path:
 
 def play(folder: Path, capsys: Any) -> str:
     torch.manual_seed(0)
-    random.seed(0)
     run_app(folder, clients=5, num_server_rounds=2, local_epochs=1)
     return str(capsys.readouterr().out)
 
@@ -292,8 +290,7 @@ def test_flwr_run_runs_the_app_and_clients_keep_their_ids(tmp_path: Path) -> Non
 def test_flwr_run_runs_the_quickstart_with_one_changed_line(observed_app: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     with deployment(tmp_path, 2, {strategy.ROOT: str(root)}) as environment:
-        said = flwr_run(observed_app, environment, "num-server-rounds=2")
-    assert "held out: {'accuracy'" in said
+        flwr_run(observed_app, environment, "num-server-rounds=2")
     with FLStore.local(functions=1, root=str(root)) as store:
         assert store.rounds() == [1, 2]
         assert len(store.request("malicious_filtering", round=2).value.frame()) == 2
