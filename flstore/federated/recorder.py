@@ -6,7 +6,6 @@ import inspect
 import json
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +14,7 @@ from flwr.app import Array, ArrayRecord
 
 from flstore.errors import InvalidParameterError, RequestError
 from flstore.federated.app import run
-from flstore.federated.recording import Recording, Round, versions_here
+from flstore.federated.recording import Recording, Round, versions_here, warn_of_versions
 from flstore.federated.scopes import replaced
 from flstore.federated.settings import Settings, settings_for
 from flstore.persistence import ObjectStore, remove
@@ -221,7 +220,7 @@ class _Recorder(System):
         _check_equal(found, self.job, self._arguments)
         self.recording = found
         if not found.complete:
-            _warn_of_versions(found)
+            warn_of_versions(found)
             done = len(found.rounds)
             left = [r for r in self._objects.rounds(self.job) if r > done or not done]
             remove(self._objects, self.job, rounds=left, progress=False)
@@ -289,17 +288,4 @@ def _check_equal(found: Recording, job: str, arguments: Mapping[str, Any]) -> No
         raise InvalidParameterError(
             f"another run is recorded below {found._shown}: {shown}. Record into another root, give the arguments that "
             "it has, or take it as it is with Recording.open(root)"
-        )
-
-
-def _warn_of_versions(found: Recording) -> None:
-    here = versions_here()
-    names = [name for name in {**found.versions, **here} if found.versions.get(name) != here.get(name)]
-    if names:
-        shown = ", ".join(f"{name} {found.versions.get(name)} (now {here.get(name)})" for name in names)
-        warnings.warn(
-            f"the recording below {found._shown} was begun with {shown}: what comes may differ in its last digits from "
-            "what an uninterrupted run had come to",
-            RuntimeWarning,
-            stacklevel=4,
         )

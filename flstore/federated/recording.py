@@ -274,3 +274,17 @@ def versions_here() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def warn_of_versions(found: Recording) -> None:
+    """Warn when what goes on with a recording is of other versions than what began it."""
+    here = versions_here()
+    names = [name for name in {**found.versions, **here} if found.versions.get(name) != here.get(name)]
+    if names:
+        shown = ", ".join(f"{name} {found.versions.get(name)} (now {here.get(name)})" for name in names)
+        warnings.warn(
+            f"the recording below {found._shown} was begun with {shown}: what comes may differ in its last digits from "
+            "what an uninterrupted run had come to",
+            RuntimeWarning,
+            stacklevel=4,
+        )
