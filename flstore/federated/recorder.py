@@ -118,6 +118,7 @@ class _Recorder(System):
         self, root: str, job: str, storage_options: Mapping[str, Any] | None, arguments: dict[str, Any]
     ) -> None:
         self._arguments = arguments
+        self._metrics: Any = None
         self._held: Claim | None = None
         try:
             super().__init__(root, job=job, storage_options=storage_options)
@@ -167,7 +168,7 @@ class _Recorder(System):
     def _noting(self, evaluate: Callable[..., Any], done: int) -> Callable[..., Any]:
         """An evaluation of the global model that also notes a round as complete, once all of it is durable."""
         last_s = time.perf_counter()
-        self._metrics: Any = None
+        self._metrics = None
 
         def noting(server_round: int, arrays: Any) -> Any:
             nonlocal last_s
