@@ -309,7 +309,7 @@ def simulate(tmp_path: Path) -> Callable[..., None]:
         env = {**os.environ, "PYTHONPATH": path}
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            output = process.communicate(timeout=250)[0].decode(errors="replace")
+            output = process.communicate(timeout=600)[0].decode(errors="replace")
         finally:
             _end_all(process.pid)
         assert process.returncode == 0, output[-4000:]
@@ -341,6 +341,7 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("workflow", ["scatter", "fedavg"])
 def test_the_simulator_runs_a_job_and_the_store_answers_about_it(
     simulate: Callable[..., None], workflow: str, tmp_path: Path, request: pytest.FixtureRequest
