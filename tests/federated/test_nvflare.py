@@ -186,7 +186,8 @@ def test_what_comes_after_its_round_is_kept_in_it_and_marked(server: Server):
     store = stored(server)
     np.testing.assert_array_equal(store.update(1, "slow")["w"], MODEL["w"] + 5)
     told = store.metadata()
-    assert told.loc[(1, "slow"), ["late", "staleness", "error"]].tolist() == [True, 3, None]
+    assert told.loc[(1, "slow"), ["late", "staleness"]].tolist() == [True, 3]
+    assert told.loc[(1, "slow")].isna()["error"]
     assert told.loc[(2, "slow"), "error"] == "no answer"
     assert told.loc[(2, "quick")].isna()["late"]
 
@@ -308,7 +309,7 @@ def simulate(tmp_path: Path) -> Callable[..., None]:
         env = {**os.environ, "PYTHONPATH": path}
         process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            output = process.communicate(timeout=250)[0].decode(errors="replace")
+            output = process.communicate(timeout=600)[0].decode(errors="replace")
         finally:
             _end_all(process.pid)
         assert process.returncode == 0, output[-4000:]
@@ -340,6 +341,7 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("workflow", ["scatter", "fedavg"])
 def test_the_simulator_runs_a_job_and_the_store_answers_about_it(
     simulate: Callable[..., None], workflow: str, tmp_path: Path, request: pytest.FixtureRequest
