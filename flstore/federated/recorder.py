@@ -118,6 +118,7 @@ class _Recorder(System):
     ) -> None:
         self._arguments = arguments
         self._held: Claim | None = None
+        self._metrics: Any = None
         try:
             super().__init__(root, job=job, storage_options=storage_options)
         except BaseException:
@@ -165,7 +166,7 @@ class _Recorder(System):
     def _noting(self, evaluate: Callable[..., Any], done: int) -> Callable[..., Any]:
         """An evaluation of the global model that also notes a round as complete, once all of it is durable."""
         last_s = time.perf_counter()
-        self._metrics: Any = None
+        self._metrics = None
 
         def noting(server_round: int, arrays: Any) -> Any:
             nonlocal last_s
