@@ -153,7 +153,10 @@ record(sys.argv[1], **eval(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize(("at_message", "rounds_done"), [(8, 2), (2, 0)], ids=["third round", "first round"])
+@pytest.mark.parametrize(
+    ("at_message", "rounds_done"),
+    [pytest.param(8, 2, id="third round"), pytest.param(2, 0, id="first round", marks=pytest.mark.slow)],
+)
 def test_a_killed_recording_goes_on_to_the_same_result(
     whole: Recording, tmp_path: Path, at_message: int, rounds_done: int
 ) -> None:
