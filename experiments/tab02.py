@@ -120,7 +120,7 @@ def figure(data: pd.DataFrame) -> Figure:
             axes.plot(list(printed), list(printed.values()), **PAPER)
             axes.legend()
         axes.set(title=title, ylabel=label, yscale="log")
-        axes.tick_params(axis="x", rotation=20)
+        axes.set_xticks(range(len(found)), list(found.index), rotation=20, ha="right")
     share = float(data["of_1b"].iloc[0])
     what = "Llama 3.2 1B" if share == 1 else f"a Llama cut down to {share:.1%} of Llama 3.2 1B"
     drawn.suptitle(f"Table 2: inference of {what}, {data['model_bytes'].iloc[0] / 1e9:.2g} GB")

@@ -16,7 +16,7 @@ def figure_of(quantity: str, units: float, claim: Claim, data: pd.DataFrame) -> 
     Less is better. `units` of the claim are one of the figure's.
     """
     row = data.set_index("quantity").loc[quantity]
-    computed, counted = float(row["computed"]) / units, float(row["counted"]) / units
+    computed, counted = (pd.to_numeric(row[column]) / units for column in ("computed", "counted"))
     replayed = not pd.isna(counted)
     printed = float(claim.value)
     found = counted if replayed else computed
