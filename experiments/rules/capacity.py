@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -15,8 +16,8 @@ def figure_of(quantity: str, units: float, claim: Claim, data: pd.DataFrame) -> 
 
     Less is better. `units` of the claim are one of the figure's.
     """
-    row = data.set_index("quantity").loc[quantity]
-    computed, counted = (pd.to_numeric(row[column]) / units for column in ("computed", "counted"))
+    row: dict[str, Any] = data[data["quantity"] == quantity].iloc[0].to_dict()  # type: ignore[assignment]
+    computed, counted = float(row["computed"]) / units, float(row["counted"]) / units
     replayed = not pd.isna(counted)
     printed = float(claim.value)
     found = counted if replayed else computed
