@@ -48,7 +48,7 @@ def measure(clients: int, per_round: int, rounds: int, seed: int, update_mib: fl
         "keeping two functions alive, USD a month": keep_alive_usd(functions),
         "keeping two functions alive, USD an hour": keep_alive_usd(functions, 1),
     }
-    computed = paper.set_index("quantity").loc[TAILORED, "computed"]
+    computed = float(paper[paper["quantity"] == TAILORED]["computed"].iloc[0])
     whole = {
         "section": "4.4", "quantity": "functions with tailored policies", "printed": 2.0, "claim": "C15",
         "computed": float(functions_for(computed * GIB, function_mib * MIB * (1 - SCRATCH))), "counted": functions,

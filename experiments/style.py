@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ COLOURS = {
     "lfu": "#CC79A7",
     "belady": "#009E73",
 }
-PAPER = {"marker": "D", "color": "#000000", "label": "paper", "linestyle": "none"}
+PAPER: dict[str, Any] = {"marker": "D", "color": "#000000", "label": "paper", "linestyle": "none"}
 
 
 def use() -> None:
@@ -68,7 +68,7 @@ def share_bars(
     if printed:
         axes.plot([order.index(name) for name in printed], list(printed.values()), **PAPER)
     axes.set(xlabel="", ylabel=f"share of {of} that is not training", ylim=(0, 1.05))
-    axes.tick_params(axis="x", rotation=25)
+    axes.set_xticks(range(len(order)), order, rotation=25, ha="right")
     axes.set_title(f"Non-training share of the {of} of a round (modelled)\n{setting}")
     axes.legend(title="aggregator with an object store", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn

@@ -64,12 +64,12 @@ def measure(
         ours = stack.enter_context(FLStore.local(root="s3://llama/whole", **local, **options))
         layers = stack.enter_context(ObjStoreAgg("s3://llama/layers", layout="per-layer", **options))
         weights = llama.weights(sizes)
-        for system in (ours, layers):
-            system.ingest(1, {}, aggregate=weights)
-            system.flush()
+        for each in (ours, layers):
+            each.ingest(1, {}, aggregate=weights)
+            each.flush()
         del weights
         whole = stack.enter_context(ObjStoreAgg("s3://llama/whole", **options))
-        systems = {OURS: ours, STRONG: whole, PER_LAYER: layers}
+        systems: dict[str, Any] = {OURS: ours, STRONG: whole, PER_LAYER: layers}
         ask = {"round": 1, "model": f"flstore.federated.llama:{architecture}", "data": str(data)}
         first = None
         for repetition in range(repetitions + 1):  # the first of each imports torch, and does not count
@@ -82,8 +82,10 @@ def measure(
                 fields = ("fetch_s", "compute_s", "bytes_moved", "operations", "memory_bytes")
                 record = {field: getattr(result.record, field) for field in fields}
                 rows.append({"system": name, "repetition": repetition, "latency_s": took, **record, "equal": equal})
-    about = {"architecture": architecture, "parameters": sizes.parameters, "model_bytes": 2 * sizes.parameters}
-    return _modelled(pd.DataFrame(rows).assign(**about, of_1b=sizes.parameters / llama.LLAMA_1B.parameters))
+    count = sizes.parameters
+    about = {"architecture": architecture, "parameters": count, "model_bytes": 2 * count}
+    share = count / llama.LLAMA_1B.parameters
+    return _modelled(pd.DataFrame([{**row, **about, "of_1b": share} for row in rows]))
 
 
 def _modelled(data: pd.DataFrame) -> pd.DataFrame:
@@ -120,7 +122,7 @@ def figure(data: pd.DataFrame) -> Figure:
             axes.plot(list(printed), list(printed.values()), **PAPER)
             axes.legend()
         axes.set(title=title, ylabel=label, yscale="log")
-        axes.tick_params(axis="x", rotation=20)
+        axes.set_xticks(range(len(found)), list(found.index), rotation=20, ha="right")
     share = float(data["of_1b"].iloc[0])
     what = "Llama 3.2 1B" if share == 1 else f"a Llama cut down to {share:.1%} of Llama 3.2 1B"
     drawn.suptitle(f"Table 2: inference of {what}, {data['model_bytes'].iloc[0] / 1e9:.2g} GB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ def figure_of(quantity: str, units: float, claim: Claim, data: pd.DataFrame) -> 
 
     Less is better. `units` of the claim are one of the figure's.
     """
-    row = data.set_index("quantity").loc[quantity]
+    row: dict[str, Any] = data[data["quantity"] == quantity].iloc[0].to_dict()  # type: ignore[assignment]
     computed, counted = float(row["computed"]) / units, float(row["counted"]) / units
     replayed = not pd.isna(counted)
     printed = float(claim.value)

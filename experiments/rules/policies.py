@@ -75,7 +75,7 @@ def debugging_reduction(claim: Claim, data: pd.DataFrame) -> Finding:
     if missing or "debugging" not in seconds.index:
         return Finding(Verdict.NOT_RUN, f"not part of this scale: {', '.join(sorted(missing)) or 'debugging'}")
     row = seconds.loc["debugging"]
-    found = 100 * (1 - row["tailored"] / row[CLASSIC].mean())
+    found = 100 * (1 - float(row["tailored"]) / float(row[CLASSIC].mean()))  # type: ignore[arg-type]
     why = f"{OVER_NETWORK}; {allowed(float(claim.value))}"
     return Finding(percentage(found, float(claim.value)), why, modelled=f"{found:.2f}")
 
@@ -114,12 +114,11 @@ def _all_lower(who: str, than: list[str], data: pd.DataFrame, counts: Callable[[
 def one_class_for_all(claim: Claim, data: pd.DataFrame) -> Finding:
     """Whatever class is taken for all, the tailored policy is lower on every workload of another class."""
     seconds = data.pivot(index=["workload", "fits"], columns="policy", values="modelled_latency_s")
-    static = [c for c in seconds if str(c).startswith("static ")]
+    static = [c for c in map(str, seconds) if c.startswith("static ")]
     judged = [(w, fits, c) for w, fits in seconds.index for c in static if not c.endswith(fits)]
     if "tailored" not in seconds or not judged:
         return Finding(Verdict.CANNOT, "no workload of this scale is one that the claim is about")
-    ours = seconds["tailored"]
-    worse = [f"{w} ({c})" for w, fits, c in judged if ours.loc[(w, fits)] >= seconds.loc[(w, fits), c]]
+    worse = [f"{w} ({c})" for w, fits, c in judged if seconds["tailored"][w, fits] >= seconds[c][w, fits]]
     why = f"modelled from a replay, each workload alone; {len(judged)} pairs of a workload and a class of another kind"
     why += f", not lower on: {', '.join(worse)}" if worse else ""
     return Finding(Verdict.DIFFERS if worse else Verdict.REPRODUCED, why, modelled=str(not worse).lower())

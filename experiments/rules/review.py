@@ -37,9 +37,8 @@ def cost_benefit(claim: Claim, data: pd.DataFrame) -> Finding:
 
 def _points(rows: pd.DataFrame) -> str:
     best = rows.assign(what=named(rows)).drop_duplicates("what")
-    return "; ".join(
-        f"{r.what}: {r.modelled_latency_s:.3g} s, {1e3 * r.modelled_total_usd:.3g} mUSD" for r in best.itertuples()
-    )
+    points = zip(best["what"], best["modelled_latency_s"], best["modelled_total_usd"], strict=True)
+    return "; ".join(f"{what}: {seconds:.3g} s, {1e3 * usd:.3g} mUSD" for what, seconds, usd in points)
 
 
 RULES = {"N2": (Rule("frontier", cost_benefit),)}

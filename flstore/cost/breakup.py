@@ -95,7 +95,7 @@ def _totals(mine: pd.DataFrame, asked: int) -> dict[str, Any]:
     communication_usd = times * float((fees + mine["modelled_compute_usd"] * waiting).sum())
     total_usd = times * float(mine["modelled_cost_usd"].sum())
     return {
-        **mine[["system", "link", "model"]].iloc[0].to_dict(), "requests": asked,
+        **{name: mine[name].iloc[0] for name in ("system", "link", "model")}, "requests": asked,
         "modelled_communication_s": times * float(mine["modelled_fetch_s"].sum()),
         "modelled_computation_s": times * float(mine["modelled_compute_s"].sum()),
         "modelled_communication_usd": communication_usd, "modelled_computation_usd": total_usd - communication_usd,
@@ -104,7 +104,7 @@ def _totals(mine: pd.DataFrame, asked: int) -> dict[str, Any]:
 
 
 def _reductions(ours: pd.DataFrame, theirs: pd.DataFrame) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for name, column in (("latency", "latency_s"), ("cost", "cost_usd"), ("bill", "bill_usd")):
         less = 1 - ours[f"modelled_{column}"].to_numpy() / theirs[f"modelled_{column}"].to_numpy()
         found |= {f"modelled_{name}_mean_reduction": float(less.mean())}
