@@ -6,6 +6,8 @@ READY := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 SCALE ?= smoke
+# Files of tests that run side by side.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test lint format bench lab clean
@@ -29,7 +31,7 @@ reproduce: $(READY)
 	$(BIN)/snakemake reproduce-all --config scale=$(SCALE)
 
 test: $(READY)
-	$(BIN)/python -m pytest --nbval --nbval-sanitize-with notebooks/sanitize.cfg --nbval-cell-timeout 120 tests notebooks
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-sanitize-with notebooks/sanitize.cfg --nbval-cell-timeout 120 tests notebooks
 
 lint: $(READY)
 	$(BIN)/ruff check .
