@@ -71,13 +71,15 @@ def _suit_clients(name: str, model: Any) -> None:
 
     efficientnet_v2_s: its residual branches start at zero (Goyal et al. 2017, section 5.1). Otherwise the mean of
     models that moved apart in forty blocks has smaller activations than each of them, the running variances that batch
-    normalisation takes from the clients are too large for it, and it gives one answer to every image.
+    normalisation takes from the clients are too large for it, and it gives one answer to every image. With five clients
+    a round it was at 0.56 of the digits after seven rounds without this, and at 0.93 after six with it.
 
     efficientnet_v2_s and mobilenet_v3_small: running statistics move by 0.3 a batch, not by 0.1 or 0.01. With four
-    batches a round they would stay near where they started, and the model that is evaluated would not learn.
+    batches a round they would stay near where they started. mobilenet_v3_small stays at 0.11 without it; for
+    efficientnet_v2_s it was taken over.
 
-    efficientnet_v2_s and swin_v2_t: no stochastic depth and no dropout. They are for many epochs; here they only take
-    signal from few steps.
+    efficientnet_v2_s and swin_v2_t: no stochastic depth and no dropout, which are for many epochs and take signal from
+    few steps. Not tried with them.
     """
     from torch import nn
 
