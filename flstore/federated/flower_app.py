@@ -235,7 +235,7 @@ def _component(reference: str) -> Any:
 
 def _settings(run_config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of :func:`run` that a run's configuration has."""
-    known = inspect.signature(run).parameters.keys() - {"store", "strategy", "progress", "grid"}
+    known = inspect.signature(run).parameters.keys() - {"store", "strategy", "progress", "grid", "settings", "faults"}
     given = {name.replace("-", "_"): value for name, value in run_config.items()}
     settings = {name: value for name, value in given.items() if name in known}
     if settings.get("max_batches") == 0:  # TOML has no word for None
