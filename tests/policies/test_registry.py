@@ -94,7 +94,11 @@ def test_a_class_that_is_defined_again_takes_the_place_of_the_old_one_only_under
     assert policies.get("p2") is P2
 
 
-@pytest.mark.parametrize("what", [object, Nothing(), dict, type("Nameless", (Policy,), {}), "lru"], ids=repr)
+@pytest.mark.parametrize(
+    "what",
+    [object, Nothing(), dict, type("Nameless", (Policy,), {}), "lru"],
+    ids=["class", "policy", "dict", "nameless", "word"],
+)
 def test_only_policies_with_a_name_can_be_registered(what: Any):
     before = policies.names()
     with pytest.raises(InvalidParameterError, match="not a Policy subclass with a name"):
