@@ -165,7 +165,7 @@ def figure(data: pd.DataFrame) -> Figure:
     """Latency by setting, a panel a number of replicas, with what the claims allow; one dot a request."""
     import matplotlib.pyplot as plt
     import seaborn as sns
-    from style import COLOURS
+    from style import COLOURS, legend
 
     replicas = list(dict.fromkeys(data["replicas"]))
     order = [WHOLE, STRUCK, AT_ONCE, EMPTY]
@@ -175,13 +175,13 @@ def figure(data: pd.DataFrame) -> Figure:
     for axes, copies in zip(panels[0], replicas, strict=True):
         part = data[data["replicas"] == copies]
         common = {"x": "setting", "y": "latency_s", "order": order, "hue": "system", "palette": colours, "ax": axes}
-        sns.stripplot(part, **common, dodge=True, size=5, alpha=0.7, legend=axes is panels[0][-1])
+        sns.stripplot(part, **common, dodge=True, size=5, alpha=0.7, legend=False)
         allowed = 2 * part[(part["system"] == "FLStore") & (part["setting"] == WHOLE)]["latency_s"].quantile(0.95)
-        axes.hlines(allowed, 0.6, 1.4, color="black", linestyle="--", label="twice the 95th percentile without faults")
+        twice = axes.hlines(allowed, 0.6, 1.4, color="black", linestyle="--", label="twice the 95th percentile\nwith nothing lost")
         theirs = 1.25 * part[part["system"] == BASELINE]["latency_s"].median()
-        axes.hlines(theirs, 1.6, 3.4, color="black", linestyle=":", label=f"25 % above {BASELINE}'s median")
+        above = axes.hlines(theirs, 1.6, 3.4, color="black", linestyle=":", label=f"25 % above the median\nof {BASELINE}")
         axes.set(title=f"{copies} replicas", xlabel="", ylabel="latency at the caller, s", yscale="log")
         axes.tick_params(axis="x", rotation=20)
-    panels[0][-1].legend(title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(panels[0][-1], colours, twice, above)
     drawn.suptitle("Requests while functions are killed, measured (S3 on loopback; lines: what the claims allow)")
     return drawn

@@ -97,7 +97,7 @@ def _of(
             system.task(**vars(task_of(model, examples, folder)))
         state = state_arrays(build(model, seed=seed))
         made = made_rounds(state, rounds, per_round, seed)
-        rows = list(compared(systems, made, workloads, asks, readers=(OBJECTS,)))
+        rows = list(compared(systems, made, workloads, asks, readers=(OBJECTS,), warm="inference"))
     return pd.DataFrame(rows).assign(model=model)
 
 
@@ -133,39 +133,27 @@ def figure(data: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
-    from style import COLOURS
+    from style import COLOURS, legend
 
     models = list(dict.fromkeys(data["model"]))
     colours = {OURS: COLOURS["FLStore"], DERIVED: "#56B4E9", CACHE: COLOURS[CACHE], OBJECTS: COLOURS[OBJECTS]}
-    rows = {
-        "latency_s": ("latency at the caller, s (measured)", 0.6466),
-        "modelled_cost_usd": ("cost of a request, USD (modelled)", 0.9883),
-    }
-    size = (2.2 + 4.6 * len(models), 7.2)
+    rows = {"latency_s": ("measured", "latency, s", 0.6466), "modelled_cost_usd": ("modelled", "cost, USD", 0.9883)}
+    size = (4.2 + 4.6 * len(models), 7.2)
     drawn, panels = plt.subplots(2, len(models), figsize=size, sharey="row", sharex=True, squeeze=False)
-    for line, (column, (label, printed)) in zip(panels, rows.items(), strict=True):
+    for line, (column, (basis, label, printed)) in zip(panels, rows.items(), strict=True):
         for axes, model in zip(line, models, strict=True):
             part = data[data["model"] == model]
-            last = line is panels[0] and axes is line[-1]
             common = {"x": "workload", "y": column, "hue": "system", "hue_order": list(colours), "palette": colours}
-            sns.stripplot(part, **common, dodge=True, size=4.5, alpha=0.8, ax=axes, legend=last)
+            sns.stripplot(part, **common, dodge=True, size=4.5, alpha=0.8, ax=axes, legend=False)
             left = (1 - printed) * part[part["system"] == CACHE][column].mean()
-            axes.axhline(left, color="black", linestyle="--", linewidth=1, label=f"paper: {100 * printed:g} % below")
-            axes.set(title=model if line is panels[0] else "", xlabel="", ylabel=label, yscale="log")
+            name = f"paper: {100 * printed:g} % below\nthe mean of {CACHE}"
+            paper = axes.axhline(left, color="black", linestyle="--", linewidth=1, label=name)
+            axes.set(title=f"{model}, {basis}", xlabel="", ylabel=f"{label} ({basis})", yscale="log")
             axes.tick_params(axis="x", rotation=35)
             for tick in axes.get_xticklabels():
                 tick.set_horizontalalignment("right")
-        handles = [h for h in line[-1].lines if str(h.get_label()).startswith("paper")]
-        line[-1].legend(*_legend(line[-1], handles), title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend(line[-1], colours, paper)
     asked = len(data) // data["system"].nunique()
-    drawn.suptitle(f"FLStore and Cache-Agg, {asked} requests (Redis and S3 on loopback; the updates are made)")
+    drawn.suptitle(f"FLStore and Cache-Agg, {asked} requests to each (Redis and S3 on loopback)")
     drawn.tight_layout()
     return drawn
-
-
-def _legend(axes: Any, lines: list[Any]) -> tuple[list[Any], list[str]]:
-    """What is in the legend of a panel: the systems, where it has them, and the paper's line once."""
-    handles, labels = axes.get_legend_handles_labels()
-    kept = {label: handle for handle, label in zip(handles, labels, strict=True)}
-    kept |= {str(line.get_label()): line for line in lines[:1]}
-    return list(kept.values()), list(kept)

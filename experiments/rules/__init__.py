@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.claims import Claim, Finding, Verdict
-from experiments.rules import capacity, cost, faults, footprints, latency, motivation, overheads, policies, review
+from experiments.rules import capacity, cost, faults, footprints, latency, motivation, overheads, policies, review, scaling
 from experiments.rules.common import Rule
 from flstore.errors import InvalidParameterError
 
@@ -28,6 +28,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     **policies.RULES,
     **overheads.RULES,
     **faults.RULES,
+    **scaling.RULES,
     **review.RULES,
 }
 """By claim. Where there are several, the first that has data decides; the others add what it does not say."""

@@ -68,6 +68,7 @@ def compared(
     workloads: Sequence[str],
     asks: int,
     readers: Collection[str] = (),
+    warm: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Give every round to all systems, then ask each of them for the same, in turns; who is first rotates.
 
@@ -83,6 +84,9 @@ def compared(
         How often each.
     readers : collection of str
         Systems on a root that an earlier one writes: they look for what is new, and are given nothing.
+    warm : str, optional
+        A workload that every system is asked for about a round without updates, which does not count: what is imported
+        for the first request is imported then.
 
     Yields
     ------
@@ -93,6 +97,8 @@ def compared(
     turn = 0
     for about in rounds:
         ahead = {name: _taken_in(system, about, name in readers) for name, system in systems.items()}
+        for system in systems.values() if warm and not about.updates else ():
+            system.request(warm, round=about.number)
         share = max(1, len(workloads) * asks)
         for workload in workloads if about.updates else ():
             for number in range(asks):
