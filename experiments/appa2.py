@@ -180,8 +180,8 @@ def figure(data: pd.DataFrame) -> Figure:
         twice = axes.hlines(allowed, 0.6, 1.4, color="black", linestyle="--", label="twice the 95th percentile\nwith nothing lost")
         theirs = 1.25 * part[part["system"] == BASELINE]["latency_s"].median()
         above = axes.hlines(theirs, 1.6, 3.4, color="black", linestyle=":", label=f"25 % above the median\nof {BASELINE}")
-        axes.set(title=f"{copies} replicas", xlabel="", ylabel="latency at the caller, s", yscale="log")
-        axes.tick_params(axis="x", rotation=20)
+        axes.set(title=f"replicas: {copies}", xlabel="", ylabel="latency at the caller, s", yscale="log")
+        axes.set_xticks(range(len(order)), [name.replace(", ", ",\n").replace(" lost", "\nlost", 1) for name in order])
     legend(panels[0][-1], colours, twice, above)
     drawn.suptitle("Requests while functions are killed, measured (S3 on loopback; lines: what the claims allow)")
     return drawn
