@@ -177,9 +177,13 @@ def figure(data: pd.DataFrame) -> Figure:
         common = {"x": "setting", "y": "latency_s", "order": order, "hue": "system", "palette": colours, "ax": axes}
         sns.stripplot(part, **common, dodge=True, size=5, alpha=0.7, legend=False)
         allowed = 2 * part[(part["system"] == "FLStore") & (part["setting"] == WHOLE)]["latency_s"].quantile(0.95)
-        twice = axes.hlines(allowed, 0.6, 1.4, color="black", linestyle="--", label="twice the 95th percentile\nwith nothing lost")
+        twice = axes.hlines(
+            allowed, 0.6, 1.4, color="black", linestyle="--", label="twice the 95th percentile\nwith nothing lost"
+        )
         theirs = 1.25 * part[part["system"] == BASELINE]["latency_s"].median()
-        above = axes.hlines(theirs, 1.6, 3.4, color="black", linestyle=":", label=f"25 % above the median\nof {BASELINE}")
+        above = axes.hlines(
+            theirs, 1.6, 3.4, color="black", linestyle=":", label=f"25 % above the median\nof {BASELINE}"
+        )
         axes.set(title=f"replicas: {copies}", xlabel="", ylabel="latency at the caller, s", yscale="log")
         axes.set_xticks(range(len(order)), [name.replace(", ", ",\n").replace(" lost", "\nlost", 1) for name in order])
     legend(panels[0][-1], colours, twice, above)

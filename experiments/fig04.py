@@ -41,7 +41,9 @@ def measure(
     parts = []
     for way, (system, link) in WAYS.items():
         layers = asked["model"].map(tensors) if system == PER_LAYER else 1
-        parts.append(price(asked.assign(operations=asked["operations"] * layers), system=system, link=link).assign(way=way))
+        parts.append(
+            price(asked.assign(operations=asked["operations"] * layers), system=system, link=link).assign(way=way)
+        )
     columns = [
         "model", "workload", "repetition", "way", "link", "operations", "bytes_moved", "measured_fetch_s",
         "measured_compute_s", "modelled_fetch_s", "modelled_compute_s", "modelled_latency_s",
@@ -79,7 +81,10 @@ def _asked(
 def averages(data: pd.DataFrame, way: str) -> dict[str, float]:
     """Seconds of computing and of communication, the average over workloads and models."""
     cells = data[data["way"] == way].groupby(["model", "workload"])[["modelled_compute_s", "modelled_fetch_s"]].mean()
-    return {"computing": float(cells["modelled_compute_s"].mean()), "communication": float(cells["modelled_fetch_s"].mean())}
+    return {
+        "computing": float(cells["modelled_compute_s"].mean()),
+        "communication": float(cells["modelled_fetch_s"].mean()),
+    }
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
@@ -95,7 +100,10 @@ def figure(data: pd.DataFrame) -> Figure:
     import seaborn as sns
     from style import COLOURS
 
-    parts = {"computing": ("modelled_compute_s", COLOURS["FLStore"]), "communication": ("modelled_fetch_s", COLOURS["lru"])}
+    parts = {
+        "computing": ("modelled_compute_s", COLOURS["FLStore"]),
+        "communication": ("modelled_fetch_s", COLOURS["lru"]),
+    }
     names = {"computing": "computing, measured", "communication": "communication, modelled"}
     drawn, panels = plt.subplots(1, len(WAYS), figsize=(13, 4.6), sharey=True, layout="constrained")
     for axes, way in zip(panels, WAYS, strict=True):

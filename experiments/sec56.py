@@ -71,7 +71,9 @@ def figure(data: pd.DataFrame) -> Figure:
     named = largest.assign(what=largest["part"] + ": " + largest["operation"])
     for column, marker in {"median_us": "o", "p99_us": "s", "worst_us": "^"}.items():
         label = {"median_us": "median", "p99_us": "99th percentile", "worst_us": "worst"}[column]
-        sns.scatterplot(named, x=column, y="what", hue="part", palette=colours, marker=marker, s=60, ax=right, legend=False)
+        sns.scatterplot(
+            named, x=column, y="what", hue="part", palette=colours, marker=marker, s=60, ax=right, legend=False
+        )
         right.plot([], [], marker=marker, linestyle="none", color="grey", label=label)
     right.axvline(1e3 * PAPER_MS, color="black", linestyle="--", linewidth=1, label="paper: under 1 ms")
     right.set(title=f"an operation, {largest['requests'].iloc[0]:,} requests", xlabel="us", ylabel="", xscale="log")

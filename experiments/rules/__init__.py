@@ -13,7 +13,18 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.claims import Claim, Finding, Verdict
-from experiments.rules import capacity, cost, faults, footprints, latency, motivation, overheads, policies, review, scaling
+from experiments.rules import (
+    capacity,
+    cost,
+    faults,
+    footprints,
+    latency,
+    motivation,
+    overheads,
+    policies,
+    review,
+    scaling,
+)
 from experiments.rules.common import Rule
 from flstore.errors import InvalidParameterError
 

@@ -21,7 +21,9 @@ def copes(claim: Claim, data: pd.DataFrame) -> Finding:
     if struck.empty:
         return Finding(Verdict.NOT_RUN, "no store with replicas is part of this scale")
     failed = int((struck["error"].fillna("") != "").sum())
-    ratios = struck.groupby("replicas")["latency_s"].quantile(0.95) / whole.groupby("replicas")["latency_s"].quantile(0.95)
+    ratios = struck.groupby("replicas")["latency_s"].quantile(0.95) / whole.groupby("replicas")["latency_s"].quantile(
+        0.95
+    )
     holds = not failed and ratios.max() < TIMES
     why = (
         f"the appendix is not at hand; holds when no request fails and the 95th percentile stays under {TIMES:g} times "

@@ -81,7 +81,9 @@ def average(part: str, claim: Claim, data: pd.DataFrame) -> Finding:
     printed = float(claim.value)
     if part == "computing":
         verdict = number(found, printed, TOLERANCE_TIMES * printed, higher_is_better=False)
-        return Finding(verdict, f"{_function(data)}; measured", measured=f"{found:.3g}", strong_baseline=f"{strong:.3g}")
+        return Finding(
+            verdict, f"{_function(data)}; measured", measured=f"{found:.3g}", strong_baseline=f"{strong:.3g}"
+        )
     verdict = near(found, printed, TOLERANCE_TIMES * printed)
     return Finding(verdict, _function(data), modelled=f"{found:.3g}", strong_baseline=f"{strong:.3g}")
 

@@ -53,8 +53,8 @@ def linear(claim: Claim, data: pd.DataFrame) -> Finding:
         return Finding(Verdict.NOT_RUN, "fewer than two numbers of functions are part of this scale")
     verdict = Verdict.REPRODUCED if max(worst.values()) < GROWTH else Verdict.DIFFERS
     why = (
-        f"modelled from measured processor time; as many functions as requests in flight ({', '.join(map(str, judged))})"
-        f" against every other number of functions; holds when both stay within {GROWTH:.0%} of the least"
+        "modelled from measured processor time; as many functions as requests in flight "
+        f"({', '.join(map(str, judged))}) against every other number of functions; holds when both stay within {GROWTH:.0%} of the least"
     )
     found = ", ".join(f"{what} at most {100 * above:.1f} % above the least" for what, above in worst.items())
     return Finding(verdict, why, modelled=found)

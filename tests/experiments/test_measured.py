@@ -58,12 +58,13 @@ def test_all_systems_are_given_every_round_and_asked_in_turns() -> None:
 
 def against_cache(ours: float, theirs: float = 1.0, equal: bool = True) -> pd.DataFrame:
     """What fig09 leaves: two requests, of which the second took half."""
+    each = {fig09.OURS: ours, fig09.DERIVED: 0.01, fig09.CACHE: theirs, fig09.OBJECTS: theirs}
     rows = [
-        {"system": system, "model": "m", "workload": "clustering", "round": 1, "ask": ask, "latency_s": seconds / (1 + ask)}
-        for system, seconds in {fig09.OURS: ours, fig09.DERIVED: 0.01, fig09.CACHE: theirs, fig09.OBJECTS: theirs}.items()
+        {"system": name, "ask": ask, "latency_s": seconds / (1 + ask)}
+        for name, seconds in each.items()
         for ask in (0, 1)
-    ]  # fmt: skip
-    return pd.DataFrame(rows).assign(answers_equal=equal)
+    ]
+    return pd.DataFrame(rows).assign(answers_equal=equal, model="m", workload="clustering", round=1)
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,14 @@ def test_overheads_are_measured_for_both_components() -> None:
 def faults(struck_s: float = 0.15, empty_s: float = 1.0, error: str = "") -> pd.DataFrame:
     """What appa2 leaves: twenty requests with nothing lost, twenty with two struck, and all lost."""
     rows = [{"setting": appa2.WHOLE, "latency_s": 0.1} for _ in range(20)]
-    rows += [{"setting": appa2.STRUCK, "latency_s": struck_s if n % 10 == 9 else 0.1, "struck": n % 10 == 9} for n in range(20)]
-    rows += [{"setting": appa2.AT_ONCE, "latency_s": 5.0}, {"setting": appa2.EMPTY, "latency_s": empty_s, "error": error}]
+    rows += [
+        {"setting": appa2.STRUCK, "latency_s": struck_s if n % 10 == 9 else 0.1, "struck": n % 10 == 9}
+        for n in range(20)
+    ]
+    rows += [
+        {"setting": appa2.AT_ONCE, "latency_s": 5.0},
+        {"setting": appa2.EMPTY, "latency_s": empty_s, "error": error},
+    ]
     ours = pd.DataFrame(rows).assign(system="FLStore")
     theirs = pd.DataFrame([{"setting": appa2.WHOLE, "latency_s": 1.0, "system": appa2.BASELINE}])
     return pd.concat([ours, theirs]).assign(replicas=1)
@@ -152,8 +159,10 @@ def test_more_jobs_and_functions() -> None:
     assert judged("C47", "appa1", parallel(latency_8_s=0.2)).verdict == "differs"
     assert judged("C47", "appa1", parallel(cores=64)).verdict == "differs"  # then what is measured decides
     assert judged("C47", "appa1", parallel().query("jobs == 1")).verdict == "not run"
-    found = parallel().query("sweep == @appa1.FUNCTIONS").pivot(
-        index="in_flight", columns="functions", values="modelled_latency_s"
+    found = (
+        parallel()
+        .query("sweep == @appa1.FUNCTIONS")
+        .pivot(index="in_flight", columns="functions", values="modelled_latency_s")
     )
     assert found.loc[4, 1] == pytest.approx(4 * 0.09)
     assert found.loc[4, 4] == pytest.approx(0.1)
