@@ -57,7 +57,7 @@ def _asked(
     """Real requests of a process that fetches what it reads; the first of each is not counted."""
     from flstore.baselines import ObjStoreAgg
     from flstore.federated.models import build, state_arrays
-    from flstore.testing.comparing import ask
+    from flstore.testing.comparing import TEN, ask
     from flstore.testing.rounds import made_rounds, task_of
     from flstore.testing.services import rclone_s3
 
@@ -71,7 +71,7 @@ def _asked(
             system.flush()
             for repetition in range(repetitions + 1):
                 for workload in workloads:
-                    _, row = ask(system, workload, {"round": 1})
+                    _, row = ask(system, workload, {"round": 1, **TEN[workload]})
                     fixed = {"model": model, "workload": workload, "repetition": repetition}
                     measured = {"measured_fetch_s": row["fetch_s"], "measured_compute_s": row["compute_s"]}
                     rows.append({**fixed, **row, **measured})

@@ -54,7 +54,8 @@ def linear(claim: Claim, data: pd.DataFrame) -> Finding:
     verdict = Verdict.REPRODUCED if max(worst.values()) < GROWTH else Verdict.DIFFERS
     why = (
         "modelled from measured processor time; as many functions as requests in flight "
-        f"({', '.join(map(str, judged))}) against every other number of functions; holds when both stay within {GROWTH:.0%} of the least"
+        f"({', '.join(map(str, judged))}) against every other number of functions; holds when both stay within "
+        f"{GROWTH:.0%} of the least"
     )
     found = ", ".join(f"{what} at most {100 * above:.1f} % above the least" for what, above in worst.items())
     return Finding(verdict, why, modelled=found)

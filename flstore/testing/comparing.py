@@ -19,6 +19,21 @@ FIELDS = (
     "derived",
 )  # fmt: skip
 """What :func:`ask` takes of a record."""
+TEN: Mapping[str, Mapping[str, Any]] = {
+    "inference": {},
+    "personalization": {"clusters": 2},
+    "clustering": {"k": 3},
+    "debugging": {},
+    "malicious_filtering": {},
+    "incentives": {},
+    "scheduling_similarity": {"count": 5},
+    "scheduling_performance": {"count": 5, "by": "accuracy"},
+    "contribution": {"utility": "cosine_gradient"},
+    "cosine_similarity": {},
+}
+"""The ten workloads of the paper's evaluation, with the parameters that they are asked with."""
+EVALUATE = frozenset({"inference", "personalization", "debugging", "incentives", "scheduling_performance"})
+"""Those that need a task, and import torch where they run."""
 _IDLE_S, _SETTLE_WITHIN_S = 0.1, 60.0
 
 
@@ -106,7 +121,7 @@ def compared(
                 first = turn % len(names)
                 turn += 1
                 found = {
-                    name: ask(systems[name], workload, {"round": about.number})
+                    name: ask(systems[name], workload, {"round": about.number, **TEN.get(workload, {})})
                     for name in names[first:] + names[:first]
                 }
                 for name in names:
