@@ -152,7 +152,7 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "requests": groups.size(),
-            "failed": groups["error"].agg(lambda errors: int((errors.fillna("") != "").sum())),
+            "failed": groups["error"].agg(lambda errors: int((errors.notna() & errors.ne("")).sum())),
             "median ms": 1e3 * groups["latency_s"].median(),
             "95th percentile ms": 1e3 * groups["latency_s"].quantile(0.95),
             "hits": groups["hits"].sum(),

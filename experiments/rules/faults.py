@@ -20,7 +20,7 @@ def copes(claim: Claim, data: pd.DataFrame) -> Finding:
     struck, whole = (ours[ours["setting"] == setting] for setting in (STRUCK, WHOLE))
     if struck.empty:
         return Finding(Verdict.NOT_RUN, "no store with replicas is part of this scale")
-    failed = int((struck["error"].fillna("") != "").sum())
+    failed = _failed(struck)
     ratios = struck.groupby("replicas")["latency_s"].quantile(0.95) / whole.groupby("replicas")["latency_s"].quantile(
         0.95
     )
@@ -39,7 +39,7 @@ def all_lost(claim: Claim, data: pd.DataFrame) -> Finding:
     ours = data[data["system"] == "FLStore"]
     theirs = data[data["system"] == BASELINE]["latency_s"].median()
     empty, at_once = (ours[ours["setting"] == s]["latency_s"].median() / theirs for s in (EMPTY, AT_ONCE))
-    failed = int((ours[ours["setting"].isin((EMPTY, AT_ONCE))]["error"].fillna("") != "").sum())
+    failed = _failed(ours[ours["setting"].isin((EMPTY, AT_ONCE))])
     verdict = Verdict.REPRODUCED if empty <= 1 + WITHIN else Verdict.DIFFERS
     if empty < 1 - WITHIN:
         verdict = Verdict.EXCEEDED
@@ -50,6 +50,10 @@ def all_lost(claim: Claim, data: pd.DataFrame) -> Finding:
     )
     found = f"{empty:.2f} times ({at_once:.2f} times when asked at once)"
     return Finding(Verdict.DIFFERS if failed else verdict, why, measured=found, strong_baseline=f"{theirs:.3g} s")
+
+
+def _failed(rows: pd.DataFrame) -> int:
+    return int((rows["error"].notna() & rows["error"].ne("")).sum())
 
 
 RULES = {"C48": (Rule("appa2", copes),), "C56": (Rule("appa2", all_lost),)}

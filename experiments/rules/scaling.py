@@ -19,7 +19,8 @@ def parallel_jobs(claim: Claim, data: pd.DataFrame) -> Finding:
         return Finding(Verdict.NOT_RUN, "one job and several are not both part of this scale")
     most = int(rows.index.max())
     limited = most > int(data["cores"].iloc[0])
-    growth = rows.loc[most] / rows.loc[1] - 1
+    seconds = rows[list(_COLUMNS.values())]
+    growth = seconds.loc[most] / seconds.loc[1] - 1
     decides = "modelled_latency_s" if limited else "median_s"
     verdict = Verdict.REPRODUCED if growth[decides] < GROWTH else Verdict.DIFFERS
     why = (

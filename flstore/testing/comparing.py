@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -162,7 +163,10 @@ def settle(system: Any) -> None:
 def busy_s(system: Any) -> float:
     """Processor seconds that the functions of a system have used so far; 0 for one that has none."""
     pool, total = getattr(system, "_pool", None), 0.0
-    for function in list(pool.functions.values()) if pool is not None else ():
+    functions = list(pool.functions.values()) if pool is not None else []
+    for function in functions:
+        if function.pid == os.getpid():  # a thread of this process, whose time is not its own
+            continue
         with contextlib.suppress(psutil.NoSuchProcess):
             total += sum(psutil.Process(function.pid).cpu_times()[:2])
     return total

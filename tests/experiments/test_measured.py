@@ -13,6 +13,8 @@ from experiments.claims import Finding, read_claims
 from experiments.rules import find
 from flstore import FLStore
 from flstore.baselines import ObjStoreAgg
+from flstore.testing import factories
+from flstore.testing import overheads as overheads_of
 from flstore.testing.comparing import ask_anyway, compared
 from flstore.testing.rounds import made_rounds
 
@@ -36,6 +38,12 @@ def test_made_rounds_are_what_training_leaves_and_the_same_again() -> None:
     assert not np.array_equal(second.updates["client-0"]["w"], third.updates["client-0"]["w"])
     again = list(made_rounds(STATE, 2, 3, seed=4))[2]
     assert np.array_equal(again.updates["client-1"]["w"], third.updates["client-1"]["w"])
+
+
+def test_networks_are_found_by_their_import_path() -> None:
+    assert callable(factories.resnet18)
+    with pytest.raises(AttributeError, match="no network 'resnet19'; known: efficientnet_v2_s"):
+        factories.resnet19  # noqa: B018
 
 
 def test_all_systems_are_given_every_round_and_asked_in_turns() -> None:
@@ -104,7 +112,8 @@ def test_memory_and_times_of_the_components() -> None:
     assert judged("C44", "sec56", overheads((0.1, 1.9)).query("requests == 1000")).verdict == "not run"
 
 
-def test_overheads_are_measured_for_both_components() -> None:
+def test_overheads_are_measured_for_both_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overheads_of, "OPERATIONS", 200)
     data = sec56.measure([1000])
     assert set(data["part"]) == {"tracker", "index"}
     assert data["allocated_mb"].between(0.01, 1.0).all()
