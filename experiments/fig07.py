@@ -7,40 +7,17 @@ data differs.
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
+
+from flstore.testing.comparing import ask, same_answer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BUCKET = "flstore"
-
-
-def same_answer(left: Any, right: Any) -> bool:
-    """Whether two results hold the same: numbers by ``numpy.allclose``, NaN equal to NaN, the rest by equality.
-
-    Examples
-    --------
-    >>> same_answer({"score": np.array([1.0, np.nan])}, {"score": np.array([1.0 + 1e-9, np.nan])})
-    True
-    """
-    left, right = (asdict(v) if is_dataclass(v) and not isinstance(v, type) else v for v in (left, right))
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return left.keys() == right.keys() and all(same_answer(left[k], right[k]) for k in left)
-    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
-        return len(left) == len(right) and all(map(same_answer, left, right))
-    numbers = (bool, int, float, np.number)
-    if isinstance(left, (np.ndarray, *numbers)) and isinstance(right, (np.ndarray, *numbers)):
-        one, other = np.asarray(left), np.asarray(right)
-        if one.dtype.kind in "biufc" and other.dtype.kind in "biufc":
-            return one.shape == other.shape and bool(np.allclose(one, other, equal_nan=True))
-        return bool(np.array_equal(one, other))
-    return bool(left == right)
 
 
 def trace(store: Any, repetitions: int) -> Iterator[dict[str, Any]]:
@@ -55,16 +32,6 @@ def trace(store: Any, repetitions: int) -> Iterator[dict[str, Any]]:
                 yield {**about, "workload": workload, "scope": {"round": round_}}
             client = store.clients(round_)[0]
             yield {**about, "workload": "lineage", "scope": {"round": round_, "client": client}}
-
-
-def ask(system: Any, workload: str, scope: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """One request: the answer, and what it took (seconds on the caller's clock, and the record's own split)."""
-    began = time.perf_counter()
-    result = system.request(workload, **scope)
-    latency_s = time.perf_counter() - began
-    seconds, counts = ("queue_s", "fetch_s", "compute_s"), ("hits", "late_hits", "misses")
-    fields = (*seconds, *counts, "bytes_moved", "operations", "memory_bytes")
-    return result.value, {"latency_s": latency_s, **{name: getattr(result.record, name) for name in fields}}
 
 
 def compare(store: Any, baseline: Any, repetitions: int) -> pd.DataFrame:

@@ -18,6 +18,17 @@ TORCH = 1.5 * GB
 """Of a process that trains or evaluates."""
 
 
+MADE = {
+    # experiment: copies of all rounds on disk, and in memory; stores with two rounds in memory
+    "fig04": (1, 0, 0),
+    "fig09": (2, 1, 2),
+    "appa2": (1, 0, 4),
+    "coldstart": (1, 0, 1),
+    "fairness": (7, 1, 4),
+}
+"""Experiments that make the updates of one model after the other, instead of training."""
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """Bytes that an experiment needs while it runs, for its temporary files and in memory."""
@@ -48,10 +59,20 @@ def needed(experiment: str, parameters: Mapping[str, Any]) -> Room:
 
         model = 2 * {"llama_1b": LLAMA_1B, "cut": CUT, "tiny": TINY}[parameters["architecture"]].parameters
         return Room(LITTLE_DISK + 2 * model, 2 * TORCH + 3 * model)
+    if experiment in MADE:
+        return _made(parameters, *MADE[experiment])
     if experiment == "scale":
         rows = max(parameters["clients"]) * parameters["share"] * parameters["rounds"]
         return Room(memory_bytes=LITTLE_MEMORY + 300 * rows)
     return Room()
+
+
+def _made(parameters: Mapping[str, Any], on_disk: int, in_memory: int, stores: int) -> Room:
+    models = parameters.get("models") or [parameters["model"]]
+    a_round = (parameters["per_round"] + 1) * max(map(_update_bytes, models))
+    rounds = parameters.get("rounds", 1)
+    held = (2 + 2 * stores) * a_round  # one being made, one being read
+    return Room(LITTLE_DISK + on_disk * rounds * a_round, 2 * TORCH + in_memory * rounds * a_round + held)
 
 
 def check_room(scale: str, parameters: Mapping[str, Mapping[str, Any]], experiments: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito (2008); a system keeps its colour in every figure.
@@ -72,3 +73,11 @@ def share_bars(
     axes.set_title(f"Non-training share of the {of} of a round (modelled)\n{setting}")
     axes.legend(title="aggregator with an object store", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn
+
+
+def legend(axes: Axes, colours: dict[str, str], *lines: Any) -> None:
+    """A legend to the right of a panel: a dot for each colour, then `lines` as they are labelled."""
+    from matplotlib.lines import Line2D
+
+    dots = [Line2D([], [], marker="o", linestyle="none", color=colour, label=name) for name, colour in colours.items()]
+    axes.legend(handles=[*dots, *lines], title=None, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 
 from benchmarks.latency.parameters import Parameters
 from benchmarks.latency.systems import busy_s, opened, recorded, rounds, take_in
-from experiments.fig07 import same_answer
 from flstore.system import System
+from flstore.testing.comparing import same_answer
 
 FIELDS = ("queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved", "derived")
 

@@ -13,7 +13,18 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.claims import Claim, Finding, Verdict
-from experiments.rules import capacity, cost, footprints, latency, motivation, policies, review
+from experiments.rules import (
+    capacity,
+    cost,
+    faults,
+    footprints,
+    latency,
+    motivation,
+    overheads,
+    policies,
+    review,
+    scaling,
+)
 from experiments.rules.common import Rule
 from flstore.errors import InvalidParameterError
 
@@ -26,6 +37,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     **latency.RULES,
     **cost.RULES,
     **policies.RULES,
+    **overheads.RULES,
+    **faults.RULES,
+    **scaling.RULES,
     **review.RULES,
 }
 """By claim. Where there are several, the first that has data decides; the others add what it does not say."""

@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.appb import ARTIFACT
 from experiments.claims import Claim, Finding, Verdict
-from experiments.rules import breakup
+from experiments.rules import against_cache, breakup
 from experiments.rules.common import Rule, allowed, near, percentage, points
 
 # --- Figure 7 -------------------------------------------------------------------------------------------------------
@@ -87,10 +87,10 @@ RULES = {
     "C22": _of("mobilenet_v3_small"),
     "C23": _of("efficientnet_v2_s"),
     "C24": _of("swin_v2_t"),
-    "C25": (_of_requests("mean"),),
-    "C26": (_of_requests("mean", breakup.CACHE),),
+    "C25": (against_cache.RULES["C25"], _of_requests("mean")),
+    "C26": (against_cache.RULES["C26"], _of_requests("mean", breakup.CACHE)),
     "C27": (Rule("appb", partial(breakup.span, "s")),),
-    "C50": (_of_requests("largest"),),
-    "C52": (_of_requests("largest", breakup.CACHE),),
+    "C50": (against_cache.RULES["C50"], _of_requests("largest")),
+    "C52": (against_cache.RULES["C52"], _of_requests("largest", breakup.CACHE)),
     "C55": (Rule("fig07", wide_but_lower),),
 }
