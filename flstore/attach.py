@@ -30,6 +30,7 @@ AGAIN_AFTER_S, MOST_AGAIN_S = 1.0, 30.0
 """A cluster that could not be reached is not tried again before; each time it cannot, the wait doubles."""
 LOOKS = 50
 """How often a reader looks again when the writer takes something in meanwhile."""
+_SEEN = "Shown is what was seen before"
 
 
 class Reader(ObjStoreAgg):
@@ -223,8 +224,12 @@ class Reader(ObjStoreAgg):
                 self._look()
                 link = self._reach()
                 functions, held = ((), held) if link is None else link.statuses()
+                if link is None and self._catalogue.rounds() and not self._objects.rounds(self.job):
+                    problem = (
+                        f"Nothing of job {self.job!r} is below {self.root} any more; shown is what was seen before."
+                    )
         except FLStoreError as error:  # what was seen before is shown all the same
-            problem = f"Seen before, and not now: {error}"
+            problem = f"{_SEEN}: {error}"
         policy = "of the writer" if link else "no writer"
         return Status.of(self, policy, functions, 0, self._tracker.frame(), problem, held)
 
