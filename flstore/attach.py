@@ -18,7 +18,7 @@ from flstore.errors import ClusterError, FLStoreError, InvalidParameterError, Re
 from flstore.persistence.claim import place
 from flstore.reading import Link, Sight
 from flstore.results import Question
-from flstore.status import Status
+from flstore.status import FunctionStatus, Status
 from flstore.system import System
 from flstore.types import Key, Kind
 from flstore.workloads.base import Scope, Workload
@@ -218,13 +218,16 @@ class Reader(ObjStoreAgg):
 
     def status(self) -> Status:
         """What the functions hold, and how the requests of this reader fared."""
-        link, functions, held, problem = None, (), set[Key](), ""
+        link, problem = None, ""
+        functions: tuple[FunctionStatus, ...] = ()
+        held: set[Key] = set()
         try:
             if not self.closed:
                 self._look()
                 link = self._reach()
-                functions, held = ((), held) if link is None else link.statuses()
-                if link is None and self._catalogue.rounds() and not self._objects.rounds(self.job):
+                if link is not None:
+                    functions, held = link.statuses()
+                elif self._catalogue.rounds() and not self._objects.rounds(self.job):
                     problem = (
                         f"Nothing of job {self.job!r} is below {self.root} any more; shown is what was seen before."
                     )

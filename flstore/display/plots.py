@@ -18,14 +18,17 @@ _MIB = 1 << 20
 
 
 def latency(requests: pd.DataFrame, system: str, ax: Axes | None = None) -> Axes:
-    """Latency of answered requests by workload: boxes, and a dot a request."""
+    """Latency of answered requests by workload: a dot a request, the median and the middle 80 %."""
     axes = _axes(ax)
     shown = requests.assign(latency_ms=requests["latency_s"] * 1e3)
     order = shown.groupby("workload")["latency_ms"].median().sort_values().index.tolist()
     where = {"x": "latency_ms", "y": "workload", "order": order, "ax": axes}
-    sns.boxplot(shown, hue="policy_class", palette=CLASSES, dodge=False, showfliers=False, width=0.6, **where)
     dots = shown.sample(_MOST_DOTS, random_state=0) if len(shown) > _MOST_DOTS else shown
-    sns.stripplot(dots, color="0.25", size=2.5, alpha=0.5, legend=False, **where)
+    sns.stripplot(dots, color="0.25", size=2.5, alpha=0.5, legend=False, zorder=1, **where)
+    sns.pointplot(
+        shown, hue="policy_class", palette=CLASSES, estimator="median", errorbar=("pi", 80), linestyle="none",
+        markersize=8, zorder=2, **where,
+    )  # fmt: skip
     axes.set(xscale="log", xlabel="latency, ms (measured)", ylabel="", title=f"{system}: latency by workload")
     _legend(axes)
     return axes

@@ -66,5 +66,6 @@ def _distinct(table: pd.DataFrame, column: str) -> int:
 
 
 def _named(table: pd.DataFrame, column: str) -> str:
-    found = table[column].value_counts() if column in table else {}
-    return ", ".join(f"{printable(str(name))} ({many:,})" for name, many in found.items()) or "-"
+    if column not in table or table.empty:
+        return "-"
+    return ", ".join(f"{printable(str(name))} ({many:,})" for name, many in table[column].value_counts().items())

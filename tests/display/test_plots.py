@@ -53,7 +53,7 @@ def test_what_is_modelled_and_what_is_measured_says_so(store: FLStore) -> None:
     assert "modelled" in store.plot.cost().get_xlabel()
 
 
-def test_latency_has_a_dot_for_each_request_and_a_box_for_each_workload(store: FLStore) -> None:
+def test_latency_has_a_dot_for_each_request_and_a_row_for_each_workload(store: FLStore) -> None:
     axes = store.plot.latency()
     dots = np.concatenate([np.asarray(c.get_offsets())[:, 0] for c in axes.collections if len(c.get_offsets())])
     np.testing.assert_allclose(np.sort(dots), np.sort(store.requests["latency_s"] * 1e3))
