@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from flstore.baselines.objstore import ObjStoreAgg
 from flstore.callers import stacklevel
 from flstore.connection import Connection, path_of
-from flstore.errors import ClusterError, InvalidParameterError, ReaderError, UpdateNotFoundError
+from flstore.errors import ClusterError, FLStoreError, InvalidParameterError, ReaderError, UpdateNotFoundError
 from flstore.persistence.claim import place
 from flstore.reading import Link, Sight
 from flstore.results import Question
-from flstore.status import Status
+from flstore.status import FunctionStatus, Status
 from flstore.system import System
 from flstore.types import Key, Kind
 from flstore.workloads.base import Scope, Workload
@@ -30,6 +30,7 @@ AGAIN_AFTER_S, MOST_AGAIN_S = 1.0, 30.0
 """A cluster that could not be reached is not tried again before; each time it cannot, the wait doubles."""
 LOOKS = 50
 """How often a reader looks again when the writer takes something in meanwhile."""
+_SEEN = "Shown is what was seen before"
 
 
 class Reader(ObjStoreAgg):
@@ -217,15 +218,23 @@ class Reader(ObjStoreAgg):
 
     def status(self) -> Status:
         """What the functions hold, and how the requests of this reader fared."""
-        link = None if self.closed else self._reach()
-        functions = () if link is None else link.statuses()
-        return Status.of(self, "of the writer" if link else "no writer", functions, 0, self._tracker.frame())
-
-    def __repr__(self) -> str:
-        return repr(self.status())
-
-    def _repr_html_(self) -> str:
-        return self.status()._repr_html_()
+        link, problem = None, ""
+        functions: tuple[FunctionStatus, ...] = ()
+        held: set[Key] = set()
+        try:
+            if not self.closed:
+                self._look()
+                link = self._reach()
+                if link is not None:
+                    functions, held = link.statuses()
+                elif self._catalogue.rounds() and not self._objects.rounds(self.job):
+                    problem = (
+                        f"Nothing of job {self.job!r} is below {self.root} any more; shown is what was seen before."
+                    )
+        except FLStoreError as error:  # what was seen before is shown all the same
+            problem = f"{_SEEN}: {error}"
+        policy = "of the writer" if link else "no writer"
+        return Status.of(self, policy, functions, 0, self._tracker.frame(), problem, held)
 
     # --- what readers do not do -------------------------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ from flstore.workloads.base import Scope, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from flstore.plotting import Plots
+
 RECENT_ROUNDS = 32
 """Rounds whose metadata rows and tensor shapes are kept at hand, because metrics and late clients come afterwards."""
 
@@ -748,6 +750,13 @@ class System(ABC):
     def requests(self) -> pd.DataFrame:
         """One row a request: what it was, hits and misses, and measured seconds."""
         return self._tracker.frame()
+
+    @property
+    def plot(self) -> Plots:
+        """Pictures of the requests: ``plot.latency()``, ``.hit_ratio()``, ``.bytes_moved()`` and ``.cost()``."""
+        from flstore.plotting import Plots
+
+        return Plots(self)
 
     # --- life -------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result
 from numpy.typing import NDArray
 
+from flstore.display.progress import counter
 from flstore.errors import InvalidParameterError
 from flstore.federated.client import client_app, data_of, load_record
 from flstore.federated.data import Images
@@ -122,7 +123,7 @@ def run(
     strategy : flwr.serverapp.strategy.Strategy, optional
         Instead of ``FedAvg``.
     progress : bool
-        Show a progress bar.
+        Show a progress bar in a terminal or notebook.
     grid : flwr.serverapp.Grid, optional
         The nodes of a Flower run that somebody else started, `clients` in number, instead of clients in this process.
         Their ids are drawn anew in each run, so the seed does not decide who is chosen.
@@ -193,7 +194,7 @@ def run(
         for scope in (quiet(), one_thread(), seeded_sampling(strategy, seed), replies_let_go(strategy)):
             stack.enter_context(scope)
         nodes = stack.enter_context(LocalGrid(client_app(wrong), clients)) if grid is None else grid
-        bar = stack.enter_context(_bar(model, how.rounds, progress))
+        bar = stack.enter_context(counter(total=how.rounds, what=model, unit="round", show=progress))
         watch = _Watch(network, own, bar)
         result = _serve(nodes, strategy, network, how.rounds, ConfigRecord(config), watch)
     return _history(model, result, watch)
@@ -279,9 +280,3 @@ def _history(model: str, result: Result, watch: _Watch) -> RunHistory:
 def _train_loss(metrics: MetricRecord | None) -> float:
     value = None if metrics is None else metrics.get("train_loss")
     return float(value) if isinstance(value, (int, float)) else float("nan")
-
-
-def _bar(model: str, rounds: int, progress: bool) -> tqdm[Any]:
-    from tqdm.auto import tqdm
-
-    return tqdm(total=rounds, desc=model, unit="round", disable=not progress)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flwr.app import Array, ArrayRecord
 
+from flstore.display.progress import counter
 from flstore.errors import InvalidParameterError, RequestError
 from flstore.federated.app import run
 from flstore.federated.recording import Recording, Round, versions_here, warn_of_versions
@@ -26,8 +27,6 @@ from flstore.system import System
 from flstore.types import Ingested, Key
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from flstore.persistence.term import Claim
 
 _NOT_RECORDED = {"store", "strategy", "progress", "grid"}
@@ -63,7 +62,7 @@ def record(
     storage_options : dict, optional
         For fsspec; not recorded.
     progress : bool
-        Show a progress bar.
+        Show a progress bar in a terminal or notebook.
     **training
         All else that :func:`flstore.federated.run` takes, but for `store` and `strategy`: FedAvg has nothing but the
         model from one round to the next, so the model is all that going on needs.
@@ -129,12 +128,10 @@ class _Recorder(System):
 
     def train(self, progress: bool) -> None:
         """Train the rounds that are missing."""
-        from tqdm.auto import tqdm
-
         wanted, done = int(self._arguments["rounds"]), len(self.recording.rounds)
-        what = f"record {self.recording.model}"
-        with tqdm(total=wanted, initial=done, desc=what, unit="round", disable=not progress) as bar:
-            self._bar: tqdm[Any] = bar
+        with counter(
+            total=wanted, done=done, what=f"record {self.recording.model}", unit="round", show=progress
+        ) as self._bar:
             how = Settings(**self._arguments["settings"])
             run(**{**self._arguments, "settings": how}, store=self, progress=False)
 

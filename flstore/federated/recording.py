@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from flstore.display.progress import progress_bar
 from flstore.errors import CorruptObjectError, InvalidParameterError, UpdateNotFoundError
 from flstore.persistence import ObjectStore
 from flstore.persistence.claim import place
@@ -200,7 +201,7 @@ class Recording:
         rounds : iterable of int, optional
             Only these, in this order; default all. An experiment that asks between two rounds gives one at a time.
         progress : bool
-            Show a progress bar.
+            Show a progress bar in a terminal or notebook.
 
         Raises
         ------
@@ -221,10 +222,9 @@ class Recording:
             raise UpdateNotFoundError(
                 f"round {missing[0]} was not recorded below {objects.root}; there are rounds 1 to {self.rounds[-1]}"
             )
-        from tqdm.auto import tqdm
-
         before = None
-        for number in tqdm(chosen, desc=f"replay {self.model}", unit="round", disable=not progress):
+        what = f"replay {self.model}"
+        for number in progress_bar(chosen, total=len(chosen), what=what, unit="round", show=progress):
             if before != number - 1:
                 self._ingest_aggregate(objects, store, number - 1)
             self._ingest_updates(objects, store, number)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flstore.display.progress import progress_bar
 from flstore.errors import CorruptObjectError, InvalidParameterError
 from flstore.persistence import layout
-from flstore.persistence.progress import progress_bar
 from flstore.persistence.threads import concurrently
 from flstore.types import Key, Kind
 

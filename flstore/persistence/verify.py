@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flstore.codec import decode
+from flstore.display.progress import progress_bar
 from flstore.errors import CorruptObjectError, InvalidParameterError, StoreError, UpdateNotFoundError
 from flstore.persistence import layout
 from flstore.persistence.objects import ObjectStore
-from flstore.persistence.progress import progress_bar
 from flstore.persistence.threads import concurrently
 from flstore.types import Key, Kind
 

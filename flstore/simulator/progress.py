@@ -9,9 +9,10 @@ LONG = 100_000
 
 
 def bar_of(requests: int, rounds: int, progress: bool | None) -> Any:
-    """A progress bar, for long replays or when it is asked for."""
+    """A progress bar, for long replays or when it is asked for, where somebody looks."""
     if progress is False or (progress is None and max(requests, rounds) <= LONG):
         return None
-    from tqdm.auto import tqdm
+    from flstore.display.progress import counter
 
-    return tqdm(total=requests, desc="replay", unit="request", mininterval=0.5)
+    bar = counter(total=requests, what="replay", unit="request", show=True)
+    return None if bar.disable else bar

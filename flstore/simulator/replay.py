@@ -73,7 +73,7 @@ def replay(
     connections : int
         Fetches at the same time.
     progress : bool, optional
-        Show a progress bar; default for more than 100,000 requests or rounds.
+        Show a progress bar in a terminal or notebook; default for more than 100,000 requests or rounds.
     **params
         Parameters of the policy.
 

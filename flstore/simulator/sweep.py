@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from flstore import policies as known
+from flstore.display.progress import progress_bar
 from flstore.errors import InvalidParameterError
 from flstore.simulator.replay import FILLS, replay
 
@@ -42,7 +43,7 @@ def sweep(
     participation : DataFrame or mapping of str to DataFrame, optional
         Of all traces, or of each.
     progress : bool
-        Show a progress bar.
+        Show a progress bar in a terminal or notebook.
     **options
         Of :func:`flstore.simulator.replay`.
 
@@ -79,9 +80,7 @@ def sweep(
         extra = {"pure": False} if scatter else {}
         futures = [executor.submit(_one, *sent[run[0]], run, options, **extra) for run in runs]
         rows = (future.result() for future in futures)
-    from tqdm.auto import tqdm
-
-    found = list(tqdm(rows, total=len(runs), desc="sweep", unit="replay", disable=not progress))
+    found = list(progress_bar(rows, total=len(runs), what="sweep", unit="replay", show=progress))
     return pd.DataFrame(found).astype({"capacity_updates": "Int64"})
 
 

@@ -175,7 +175,7 @@ def test_a_bar_is_shown_where_somebody_looks(
 ) -> None:
     objects.put(*an_update())
     monkeypatch.setattr(sys, "stderr", shown := stream())
-    monkeypatch.setattr("flstore.persistence.progress._PATIENCE_S", 0)
+    monkeypatch.setattr("flstore.display.progress.PATIENCE_S", 0)
     verify(objects.spec["root"], progress=progress)
     assert ("1/1" in shown.getvalue()) is seen
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -16,6 +18,11 @@ TRACE = participation_trace(40, 5, 20, seed=0)
 TRACES = {"online": mixes.online(TRACE, lag=1), "post hoc": mixes.posthoc(TRACE)}
 WHAT: tuple[Any, ...] = (["p2", "lru"], [10, None], TRACES)
 OPTIONS: dict[str, Any] = {"fills": ["write-around", "write-allocate"], "participation": TRACE, "progress": False}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +65,14 @@ def test_with_a_link_the_rows_say_what_a_request_takes_and_costs():
     assert (found["modelled_cost_mean_usd"] > 0).all()
 
 
-def test_a_progress_bar_counts_the_replays(capsys: pytest.CaptureFixture[str]):
-    sweep(["p2"], [10, None], TRACES, participation=dict.fromkeys(TRACES, TRACE))
-    assert "4/4" in capsys.readouterr().err
+def test_a_progress_bar_counts_the_replays_where_somebody_looks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("flstore.display.progress.PATIENCE_S", 0)
+    for stream, seen in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        sweep(["p2"], [10, None], TRACES, participation=dict.fromkeys(TRACES, TRACE))
+        replay(TRACE, "p2", progress=True)
+        assert ("4/4" in stream.getvalue()) is seen
+        assert ("100/100" in stream.getvalue()) is seen
 
 
 @pytest.mark.parametrize(

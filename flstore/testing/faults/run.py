@@ -30,9 +30,9 @@ from typing import Any
 import psutil
 
 from flstore import FLStore
+from flstore.display.progress import progress_bar
 from flstore.errors import CorruptObjectError, FLStoreError, RequestTimeoutError, UpdateNotFoundError
 from flstore.persistence import ObjectStore
-from flstore.persistence.progress import progress_bar
 from flstore.testing.clusters import DaskCluster, dask_cluster
 from flstore.testing.fault_plan import Fault, FaultPlan
 from flstore.testing.faults import chance, processes
