@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from flstore.baselines.objstore import ObjStoreAgg
 from flstore.callers import stacklevel
 from flstore.connection import Connection, path_of
-from flstore.errors import ClusterError, InvalidParameterError, ReaderError, UpdateNotFoundError
+from flstore.errors import ClusterError, FLStoreError, InvalidParameterError, ReaderError, UpdateNotFoundError
 from flstore.persistence.claim import place
 from flstore.reading import Link, Sight
 from flstore.results import Question
@@ -217,15 +217,16 @@ class Reader(ObjStoreAgg):
 
     def status(self) -> Status:
         """What the functions hold, and how the requests of this reader fared."""
-        link = None if self.closed else self._reach()
-        functions = () if link is None else link.statuses()
-        return Status.of(self, "of the writer" if link else "no writer", functions, 0, self._tracker.frame())
-
-    def __repr__(self) -> str:
-        return repr(self.status())
-
-    def _repr_html_(self) -> str:
-        return self.status()._repr_html_()
+        link, functions, held, problem = None, (), set[Key](), ""
+        try:
+            if not self.closed:
+                self._look()
+                link = self._reach()
+                functions, held = ((), held) if link is None else link.statuses()
+        except FLStoreError as error:  # what was seen before is shown all the same
+            problem = f"Seen before, and not now: {error}"
+        policy = "of the writer" if link else "no writer"
+        return Status.of(self, policy, functions, 0, self._tracker.frame(), problem, held)
 
     # --- what readers do not do -------------------------------------------------------------------------------------
 

@@ -108,8 +108,8 @@ class Catalogue:
     @_locked
     def all_clients(self) -> list[str]:
         """Every client that ever took part, sorted."""
-        seen = {c for slot, t in self.state.slots() if slot[1] is Kind.UPDATE for c in t.clients.tolist()}
-        return sorted(self.ids.name(c) for c in seen)
+        seen = [t.clients for slot, t in self.state.slots() if slot[1] is Kind.UPDATE]
+        return sorted(map(self.ids.name, np.unique(np.concatenate(seen)).tolist())) if seen else []
 
     @_locked
     def rounds_of(self, client: str) -> list[int]:

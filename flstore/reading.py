@@ -163,8 +163,8 @@ class Link:
         """The bytes of an object, from a function that holds it; None when none does."""
         return self._pool.wait(self._pool.fetch(key))
 
-    def statuses(self) -> tuple[FunctionStatus, ...]:
-        """The functions and what they hold."""
+    def statuses(self) -> tuple[tuple[FunctionStatus, ...], set[Key]]:
+        """The functions, and all that they hold."""
         by_function: dict[int, dict[Key, int]] = self._pool.wait(self._pool.inventories())
         statuses = []
         for number, function in sorted(self._pool.functions.items()):
@@ -177,7 +177,7 @@ class Link:
                     tuple(sorted({key.round for key in held if key.kind is Kind.UPDATE})),
                 )
             )  # fmt: skip
-        return tuple(statuses)
+        return tuple(statuses), {key for held in by_function.values() for key in held}
 
     def let_go(self) -> None:
         """Disconnect in the background; what is still asked is answered without these functions."""

@@ -89,6 +89,32 @@ class Receipt:
             write.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
+class RequestFuture(Future[Result]):
+    """The answer to a request that is on its way, as a future of the standard library; shows how far it is.
+
+    Attributes
+    ----------
+    record : RequestRecord
+        What is known of the request so far.
+    started : float
+        When it was asked, by ``time.perf_counter``.
+    """
+
+    def __init__(self, record: RequestRecord, started: float) -> None:
+        super().__init__()
+        self.record, self.started = record, started
+
+    def __repr__(self) -> str:
+        from flstore.display.request import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.request import html
+
+        return html(self)
+
+
 @dataclass(eq=False)
 class Question:
     """One request on its way. It ends once, by whichever thread is first; what comes later is ignored."""
@@ -101,11 +127,12 @@ class Question:
     started: float
     waited_s: float = 0.0
     closed: Callable[[RequestRecord], None] | None = None
-    future: Future[Result] = field(default_factory=Future)
+    future: RequestFuture = field(init=False)
     hit_keys: set[Key] = field(default_factory=set)
     _claim: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
+        self.future = RequestFuture(self.record, self.started)
         self.future.set_running_or_notify_cancel()
 
     @property

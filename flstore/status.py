@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flstore.cache_map import CacheMap
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE
-from flstore.types import Kind
+from flstore.types import Key, Kind
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FunctionStatus:
-    """One cache function: its memory, and what it holds."""
+    """One cache function: its memory, and what it holds; shows itself in a notebook."""
 
     name: str
     alive: bool
@@ -30,6 +31,16 @@ class FunctionStatus:
     copies: int = 0
     """Objects among these that another function holds as well, and stands first for."""
     leaving: bool = False
+
+    def __repr__(self) -> str:
+        from flstore.display.function import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.function import html
+
+        return html(self)
 
 
 def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionStatus, ...]:
@@ -96,6 +107,12 @@ class Status:
         The cache functions.
     classes : tuple of ClassStatus
         Requests by class.
+    system : str
+        Whose status it is.
+    problem : str
+        What keeps it from being the whole truth, such as a persistent store that does not answer; empty for nothing.
+    cache : CacheMap or None
+        Where the updates are.
     """
 
     root: str
@@ -108,13 +125,36 @@ class Status:
     pending_bytes: int
     functions: tuple[FunctionStatus, ...]
     classes: tuple[ClassStatus, ...]
+    system: str = "FLStore"
+    problem: str = ""
+    cache: CacheMap | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(
-        cls, store: Any, policy: str, functions: tuple[FunctionStatus, ...], pending_bytes: int, requests: pd.DataFrame
-    ) -> Status:
-        """Put a snapshot together."""
-        rounds = store.rounds()
+        cls, store: Any, policy: str, functions: tuple[FunctionStatus, ...], pending_bytes: int,
+        requests: pd.DataFrame, problem: str = "", held: Collection[Key] | None = None,
+    ) -> Status:  # fmt: skip
+        """Put a snapshot together, of what the store knows: nothing is asked for, so it works for a store that is gone.
+
+        Parameters
+        ----------
+        store : System
+            The store.
+        policy : str
+            Its caching policy.
+        functions : tuple of FunctionStatus
+            Its functions.
+        pending_bytes : int
+            Bytes that are not durable yet.
+        requests : DataFrame
+            Its requests.
+        problem : str
+            What the reader of the status has to know.
+        held : collection of Key, optional
+            As for :meth:`flstore.cache_map.CacheMap.of`.
+        """
+        rounds = store._catalogue.rounds()
+        cache = CacheMap.of(store._catalogue, held, alive=not store.closed)
         classes = tuple(
             ClassStatus(
                 str(name), len(g), int(g["hits"].sum()), int(g["late_hits"].sum()), int(g["misses"].sum()),
@@ -123,8 +163,8 @@ class Status:
             for name, g in requests.groupby("policy_class")
         )  # fmt: skip
         return cls(
-            store.root, store.job, policy, store.closed, len(rounds), len(store.clients()),
-            rounds[-1] if rounds else None, pending_bytes, functions, classes,
+            store.root, store.job, policy, store.closed, len(rounds), cache.clients,
+            rounds[-1] if rounds else None, pending_bytes, functions, classes, store.name, problem, cache,
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -634,10 +634,13 @@ class FLStore(System):
 
     def status(self) -> Status:
         """What the store holds and how requests fared; shows itself in a notebook."""
+        self._intake.settle()
         with self._lock:
             names = {} if self._closed else {number: f.name for number, f in list(self._pool.functions.items())}
             functions = function_statuses(self._state, names)
-        return Status.of(self, self._policy.name, functions, self._writer.pending_bytes, self._tracker.frame())
+        pending_bytes, failed = self._writer.pending_bytes, len(self._writer.failed())
+        problem = f"{failed:,} objects could not be written, see store.not_stored." if failed else ""
+        return Status.of(self, self._policy.name, functions, pending_bytes, self._tracker.frame(), problem)
 
     def _shut(self, last: Any) -> None:
         pool = getattr(self, "_pool", None)

@@ -14,6 +14,7 @@ from flstore.errors import FLStoreError, InvalidParameterError, RequestError, St
 from flstore.persistence.threads import concurrently
 from flstore.persistence.values import about, take
 from flstore.results import Question
+from flstore.status import Status
 from flstore.system import System
 from flstore.types import Deleted, Ingested, Key, KeySet, Kind
 from flstore.workloads.base import Inputs, Scope, Workload
@@ -178,6 +179,16 @@ class Aggregator(System):
     def _read_metadata(self, rounds: Sequence[int]) -> Iterable[Mapping[str, Any]]:
         """The metadata rows of rounds."""
         return concurrently(lambda round: self._objects.get_metadata(self.job, round)[0], rounds, self.concurrency)
+
+    def status(self) -> Status:
+        """What exists, and how requests fared; shows itself in a notebook."""
+        return Status.of(self, "none: every request fetches", (), self._writer.pending_bytes, self._tracker.frame())
+
+    def __repr__(self) -> str:
+        return repr(self.status())
+
+    def _repr_html_(self) -> str:
+        return self.status()._repr_html_()
 
     def _shut(self, last: Callable[[], None]) -> None:
         self._compute.shutdown()

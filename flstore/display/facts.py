@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flstore.display.page import render
 from flstore.display.table import View
-from flstore.display.words import listed, printable
+from flstore.display.words import gauge, listed, printable
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,27 @@ class Sheet:
         What a reader must not miss; empty for nothing.
     value : View or None
         A table below the facts.
+    filled : float or None
+        How full a bar below the title is, from 0 to 1; the text has it as characters.
     """
 
     title: str
     pairs: Sequence[tuple[str, str]]
     note: str = ""
     value: View | None = None
+    filled: float | None = None
 
     def html(self) -> str:
         """For a notebook."""
-        return render("facts.html.j2", title=self.title, note=self.note, pairs=self.pairs, value=self.value)
+        bar = None if self.filled is None else round(100 * self.filled, 1)
+        return render("facts.html.j2", title=self.title, note=self.note, bar=bar, pairs=self.pairs, value=self.value)
 
     def text(self) -> str:
         """For a terminal."""
-        lines = [self.title, *listed([("error", printable(self.note))] if self.note else []), *listed(self.pairs)]
+        lines = [self.title, *listed([("error", printable(self.note))] if self.note else [])]
+        if self.filled is not None:
+            lines.append(f"  {gauge(self.filled)}")
+        lines += listed(self.pairs)
         if self.value is not None:
             lines += [self.value.title, *listed(self.value.pairs), self.value.plain]
             lines += [self.value.more] if self.value.more else []

@@ -33,10 +33,10 @@ def receipt_text(receipt: Receipt) -> str:
     return _receipt(receipt).text()
 
 
-def _sheet(result: Result) -> Sheet:
-    record = result.record
+def record_pairs(record: RequestRecord) -> list[tuple[str, str]]:
+    """What a record says of a request, as labels and values."""
     objects = count(record.hits, "hit"), count(record.late_hits, "late hit"), count(record.misses, "miss")
-    pairs = [
+    return [
         ("about", _about(record)),
         ("class", printable(record.policy_class)),
         ("system", printable(record.system)),
@@ -48,7 +48,12 @@ def _sheet(result: Result) -> Sheet:
         ("compute", milliseconds(record.compute_s)),
         ("latency", milliseconds(record.latency_s)),
     ]
-    return Sheet(f"Result of {printable(record.workload)}", pairs, printable(record.error), view(result.value))
+
+
+def _sheet(result: Result) -> Sheet:
+    record = result.record
+    title = f"Result of {printable(record.workload)}"
+    return Sheet(title, record_pairs(record), printable(record.error), view(result.value))
 
 
 def _about(record: RequestRecord) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from flstore.display import cache_map
+from flstore.display.function import memory, share, state
 from flstore.display.page import render
 from flstore.display.words import (
     WIDTH,
     aligned,
     count,
+    gauge,
     listed,
     location,
     milliseconds,
@@ -23,11 +26,12 @@ from flstore.display.words import (
 if TYPE_CHECKING:
     from flstore.status import ClassStatus, FunctionStatus, Status
 
-CLOSED = "This store is closed: its functions are stopped, and what was ingested is in the persistent store."
+CLOSED = "This store is closed: its functions are stopped; what was ingested is in the persistent store."
+CLOSED_HERE = "This store is closed; what was ingested is in the persistent store."
 NO_FUNCTIONS = "no cache function is alive"
+WITHOUT_FUNCTIONS = "this system has no cache functions"
 NO_REQUESTS = "no requests yet"
 _CLASS_HEAD = ("class", "requests", "hits", "late hits", "misses", "hit ratio", "median latency")
-_GAUGE = 12
 
 
 def html(status: Status) -> str:
@@ -41,33 +45,41 @@ def html(status: Status) -> str:
     True
     """
     return render(
-        "status.html.j2", title="FLStore", note=_note(status), pairs=_facts(status),
-        functions=[_function(f, status.closed) for f in status.functions], no_functions=NO_FUNCTIONS,
+        "status.html.j2", title=printable(status.system), note=_note(status), pairs=_facts(status),
+        functions=[_function(f, status.closed) for f in status.functions], no_functions=_no_functions(status),
         copies=any(f.copies for f in status.functions),
         class_head=_CLASS_HEAD, classes=[_class(c) for c in status.classes], no_requests=NO_REQUESTS,
+        map=None if status.cache is None else cache_map.drawing(status.cache),
     )  # fmt: skip
 
 
 def text(status: Status) -> str:
     """The same facts for a terminal, in fewer than 100 columns."""
-    lines = ["FLStore", *(["  " + _note(status)] if status.closed else []), *listed(_facts(status)), "functions"]
+    note = textwrap.wrap(_note(status), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    lines = [printable(status.system), *note, *listed(_facts(status)), "functions"]
     for row in (_function(f, status.closed) for f in status.functions):
-        filled = round(_GAUGE * row["percent"] / 100)
-        lines.append(f"  {shorten(row['name'], 32)}  {row['state']}  [{'#' * filled:.<{_GAUGE}}] {row['memory']}")
+        lines.append(f"  {shorten(row['name'], 32)}  {row['state']}  {gauge(row['percent'] / 100)} {row['memory']}")
         counts = count(row["updates"], "update"), count(row["aggregates"], "aggregate"), f"{row['metadata']:,} metadata"
         held = f"{', '.join(counts)}; rounds {row['rounds']}"
         if row["copies"]:
             held += f"; {row['copies']:,} of them copies"
         lines += textwrap.wrap(held, WIDTH, initial_indent="    ", subsequent_indent="    ")
     if not status.functions:
-        lines.append("  " + NO_FUNCTIONS)
+        lines.append("  " + _no_functions(status))
+    if status.cache is not None and status.rounds:
+        lines += cache_map.lines(status.cache)
     lines.append("requests")
     lines += aligned(_CLASS_HEAD, map(_class, status.classes)) if status.classes else ["  " + NO_REQUESTS]
     return "\n".join(lines)
 
 
+def _no_functions(status: Status) -> str:
+    return NO_FUNCTIONS if status.system == "FLStore" else WITHOUT_FUNCTIONS
+
+
 def _note(status: Status) -> str:
-    return CLOSED if status.closed else ""
+    closed = (CLOSED if status.functions else CLOSED_HERE) if status.closed else ""
+    return " ".join(said for said in (closed, printable(status.problem)) if said)
 
 
 def _facts(status: Status) -> list[tuple[str, str]]:
@@ -83,24 +95,17 @@ def _facts(status: Status) -> list[tuple[str, str]]:
 
 
 def _function(function: FunctionStatus, closed: bool) -> dict[str, Any]:
-    share = function.used_bytes / function.capacity_bytes if function.capacity_bytes else 0.0
     return {
         "name": printable(function.name),
-        "state": _state(function, closed),
-        "memory": f"{size(function.used_bytes)} of {size(function.capacity_bytes)} ({percent(share)})",
-        "percent": round(100 * min(1.0, max(0.0, share)), 1),
+        "state": state(function, closed),
+        "memory": memory(function),
+        "percent": round(100 * share(function), 1),
         "updates": function.updates,
         "aggregates": function.aggregates,
         "metadata": function.metadata,
         "copies": function.copies,
         "rounds": ranges(function.rounds),
     }
-
-
-def _state(function: FunctionStatus, closed: bool) -> str:
-    if not function.alive:
-        return "stopped" if closed else "not alive"
-    return "leaving" if function.leaving else "alive"
 
 
 def _class(row: ClassStatus) -> tuple[str, ...]:

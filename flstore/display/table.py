@@ -62,7 +62,7 @@ def html(value: Any) -> str:
     """A value for a notebook: its single fields and the first rows of its ``frame()``, else its repr."""
     from flstore.display.page import render
 
-    return render("facts.html.j2", title="", note="", pairs=[], value=view(value))
+    return render("facts.html.j2", title="", note="", bar=None, pairs=[], value=view(value))
 
 
 def text(value: Any) -> str:

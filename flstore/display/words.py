@@ -13,6 +13,7 @@ WIDTH = 99
 MOST_RANGES = 6
 """Ranges of rounds that are spelled out; more are shortened in the middle, because all of them are in the data."""
 
+_GAUGE = 12
 _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 _QUERY = re.compile(r"(?<=://)([^?\s]*)\?.*", re.DOTALL)
 
@@ -43,6 +44,17 @@ def percent(ratio: float) -> str:
 def milliseconds(seconds: float) -> str:
     """``12.3 ms``; a dash for NaN."""
     return "-" if math.isnan(seconds) else f"{seconds * 1e3:,.1f} ms"
+
+
+def gauge(share: float) -> str:
+    """A bar of twelve characters.
+
+    Examples
+    --------
+    >>> gauge(0.25)
+    '[###.........]'
+    """
+    return f"[{'#' * round(_GAUGE * share):.<{_GAUGE}}]"
 
 
 def ranges(numbers: Iterable[int], most: int = MOST_RANGES) -> str:

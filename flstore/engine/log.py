@@ -81,7 +81,7 @@ class Entry:
     faults: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass
+@dataclass(repr=False)
 class EventLog:
     """All events of one engine since it started.
 
@@ -114,6 +114,16 @@ class EventLog:
         A policy that raised, or returned what is no want; objects that do not exist; more than there is room for.
         """
         return [(i, entry.event, said) for i, entry in enumerate(self.entries) for said in entry.faults]
+
+    def __repr__(self) -> str:
+        from flstore.display.trace import log_text
+
+        return log_text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.trace import log_html
+
+        return log_html(self)
 
     def __len__(self) -> int:
         return len(self.entries)

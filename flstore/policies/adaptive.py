@@ -101,6 +101,7 @@ class Adaptive(Policy):
         P1(last), P2(window), P3(cursors), P4(rounds)  # what is wrong with these is said before anything is decided
         self._rate, self._drift = rate, drift
         self._window, self._last, self._rounds, self._cursors = window, last, rounds, cursors
+        self.seed = seed
         self._random = random.Random(seed)
         self._streams: dict[tuple[int, str], _Stream] = {}
         self._gains: dict[int, tuple[_Stream, tuple[float, ...], float]] = {}

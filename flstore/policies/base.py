@@ -118,3 +118,13 @@ class Policy(ABC):
             Owners are any hashable values of the policy's own; wanting twice is wanting once. What is derived goes with
             the objects that it was derived from.
         """
+
+    def __repr__(self) -> str:
+        from flstore.display.policy import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.policy import html
+
+        return html(self)

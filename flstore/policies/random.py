@@ -31,6 +31,7 @@ class Random(Tailored):
         self, seed: int = 0, window: int = 10, last: int = 10, rounds: int = 10, cursors: int = 10_000
     ) -> None:
         super().__init__(window, last, rounds, cursors)
+        self.seed = seed
         self._random = random.Random(seed)
 
     def _class_of(self, event: Requested) -> PolicyClass:

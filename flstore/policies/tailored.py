@@ -33,6 +33,7 @@ class Tailored(Policy):
     name: ClassVar[str] = "tailored"
 
     def __init__(self, window: int = 10, last: int = 10, rounds: int = 10, cursors: int = 10_000) -> None:
+        self.window, self.last, self.rounds, self.cursors = window, last, rounds, cursors
         self._classes: dict[PolicyClass, Policy] = {
             PolicyClass.P1: P1(last),
             PolicyClass.P2: P2(window),

@@ -43,6 +43,16 @@ class Recording(NamedTuple):
 
         return replay(self.requests, policy, participation=self.participation, ingest="timed", **options)
 
+    def __repr__(self) -> str:
+        from flstore.display.trace import recording_text
+
+        return recording_text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.trace import recording_html
+
+        return recording_html(self)
+
 
 def record(source: Any) -> Recording:
     """The requests and the participation of a live store, from its event log.
