@@ -6,15 +6,19 @@ READY := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 SCALE ?= smoke
+# What JupyterLab shows, and more options for it: make lab LAB="--no-browser --port=9000"
+LAB_ROOT ?= .
+LAB ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format bench lab clean
+.PHONY: help install reproduce test lint format bench lab docs browser clean
 
 help:
 	@echo "make reproduce [SCALE=smoke|laptop|paper]  every figure, table and the ledger, into results/<scale>/"
 	@echo "make test       unit, service and notebook tests"
 	@echo "make lint       ruff and mypy            make format  what ruff can mend by itself"
-	@echo "make bench      the speed figures        make lab     JupyterLab in this environment"
+	@echo "make bench      the speed figures        make lab     JupyterLab on this machine, with the tutorials"
+	@echo "make docs       the site, in build/site  make browser tutorials and monitor in JupyterLab, in a Chromium"
 	@echo "make clean      remove .venv, caches and what reproduce wrote at scale smoke"
 
 install: $(READY)
@@ -44,8 +48,17 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks latency
 
+# On loopback, with a token that JupyterLab makes up at each start; the kernel is the Python of this environment.
 lab: $(READY)
-	$(BIN)/jupyter lab
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(LAB_ROOT)" \
+		--LabApp.default_url=/lab/tree/notebooks/01-first-look.ipynb $(LAB)
+
+# A warning is an error: `strict` in mkdocs.yml.
+docs: $(READY)
+	$(BIN)/python -m mkdocs build --clean
+
+browser: $(READY)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 clean:
 	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis results/smoke build *.egg-info

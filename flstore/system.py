@@ -774,11 +774,14 @@ class System(ABC):
         if self._closed:
             return
         try:
-            self._finish(*(feeder.close for feeder in self._feeders), self.flush)
+            self._finish(*(feeder.close for feeder in self._feeders), self.flush, self._end_monitor)
         finally:
             self._closed = True
             self._intake.close()
             self._shut(self._writer.close)
+
+    def _end_monitor(self) -> None:  # noqa: B027 (few can be watched)
+        """Let go of what draws this system in a notebook, while it still has something to show."""
 
     @staticmethod
     def _finish(*steps: Callable[[], None]) -> None:
