@@ -1,4 +1,4 @@
-"""What `make docs` puts into the site: files of the repository under their own paths, so that links work there as here."""
+"""What `make docs` puts into the site: files of the repository under their own paths, so that links work as here."""
 
 from __future__ import annotations
 

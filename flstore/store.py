@@ -317,6 +317,13 @@ class FLStore(System):
 
         Takes and raises what :class:`flstore.attach.Reader` does.
 
+        Parameters
+        ----------
+        root, job, storage_options, connection : optional
+            As for :class:`flstore.attach.Reader`.
+        **options
+            The same.
+
         Examples
         --------
         >>> reader = FLStore.attach("./flstore-data")  # doctest: +SKIP

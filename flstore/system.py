@@ -211,6 +211,11 @@ class System(ABC):
 
         Nothing is refused; see :meth:`ingest`. It is kept in the persistent store. Closing twice is closing once.
 
+        Parameters
+        ----------
+        round : int
+            The round.
+
         Raises
         ------
         UpdateNotFoundError
@@ -350,11 +355,23 @@ class System(ABC):
         return observe(self, strategy)
 
     def add_feeder(self, feeder: Any) -> None:
-        """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it."""
+        """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it.
+
+        Parameters
+        ----------
+        feeder : object
+            Has ``flush`` and ``close``, and lists what it lost as :class:`flstore.federated.Feeder` does.
+        """
         self._feeders.append(feeder)
 
     def client_of(self, node_id: str) -> str | None:
-        """The client that a node of the FL framework has said it is, in any round; None for one that never did."""
+        """The client that a node of the FL framework has said it is, in any round; None for one that never did.
+
+        Parameters
+        ----------
+        node_id : str
+            As the framework calls it.
+        """
         return self._catalogue.observed.nodes.get(str(node_id))
 
     @property
@@ -446,12 +463,25 @@ class System(ABC):
         return self._catalogue.rounds()
 
     def clients(self, round: int | None = None) -> list[str]:
-        """Clients of a round, or all that ever took part, sorted."""
+        """Clients of a round, or all that ever took part, sorted.
+
+        Parameters
+        ----------
+        round : int, optional
+            A round; default all.
+        """
         self._intake.settle()
         return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
 
     def update(self, round: int, client: str) -> dict[str, Any]:
         """What a client sent in a round, as read-only arrays by tensor name.
+
+        Parameters
+        ----------
+        round : int
+            The round.
+        client : str
+            The client.
 
         Raises
         ------
@@ -473,6 +503,11 @@ class System(ABC):
 
     def aggregate(self, round: int) -> dict[str, Any]:
         """The global model after a round (round 0: before training), as read-only arrays by tensor name.
+
+        Parameters
+        ----------
+        round : int
+            The round.
 
         Raises
         ------
@@ -655,6 +690,15 @@ class System(ABC):
         Takes what :meth:`submit` takes, and raises what :meth:`request` raises. Cancelling it gives up the wait; a
         request that is on its way is answered all the same, and its record tells of it.
 
+        Parameters
+        ----------
+        workload : str or Workload
+            As for :meth:`submit`.
+        deadline_s : float, optional
+            As for :meth:`submit`.
+        **scope_and_params
+            ``round``, ``client``, ``rounds``, and parameters of the workload.
+
         Examples
         --------
         >>> await store.ask("clustering", round=3, k=2)  # doctest: +SKIP
@@ -730,6 +774,13 @@ class System(ABC):
         """Ask for a workload and wait for the answer.
 
         Takes and raises what :meth:`submit` does, and raises what the workload raised.
+
+        Parameters
+        ----------
+        workload : str or Workload
+            As for :meth:`submit`.
+        **scope_and_params
+            ``round``, ``client``, ``rounds``, ``deadline_s``, and parameters of the workload.
 
         Examples
         --------

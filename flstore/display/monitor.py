@@ -55,14 +55,19 @@ def _facts(glance: Glance) -> list[tuple[str, str]]:
     hits = sum(c.hits for c in status.classes)
     objects = hits + sum(c.late_hits + c.misses for c in status.classes)
     requests = sum(c.requests for c in status.classes)
-    recent = "" if glance.recent_hit_ratio != glance.recent_hit_ratio else f"; {percent(glance.recent_hit_ratio)} lately"
+    recent = (
+        "" if glance.recent_hit_ratio != glance.recent_hit_ratio else f"; {percent(glance.recent_hit_ratio)} lately"
+    )
     ratio = hits / objects if objects else float("nan")
     latest = "" if status.latest_round is None else f", latest {status.latest_round}"
     pending = f"; {size(status.pending_bytes)} not yet durable" if status.pending_bytes else ""
     return [
         ("job", f"{printable(status.job)} in {location(status.root)}, policy {printable(status.policy)}"),
         ("holds", f"{count(status.rounds, 'round')}{latest}; {count(status.clients, 'client')}{pending}"),
-        ("requests", f"{requests:,} ({glance.per_s:,.0f}/s); {glance.in_flight:,} in flight, {glance.waiting:,} in line"),
+        (
+            "requests",
+            f"{requests:,} ({glance.per_s:,.0f}/s); {glance.in_flight:,} in flight, {glance.waiting:,} in line",
+        ),
         ("hit ratio", f"{percent(ratio)} of {objects:,} objects{recent}" if objects else "-"),
         ("functions", f"{len(status.functions)}; {glance.lost} lost and {glance.joined} joined meanwhile"),
     ]

@@ -80,8 +80,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     more = f"--no-browser --port={port} --ServerApp.port_retries=0" + (" --allow-root" if os.geteuid() == 0 else "")
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_TOKEN": token, "JUPYTER_CONFIG_DIR": str(own / "config"),
-        "JUPYTER_DATA_DIR": str(own / "data"), "JUPYTER_RUNTIME_DIR": str(own / "runtime"), "IPYTHONDIR": str(own / "ip"),
-        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
+        "JUPYTER_DATA_DIR": str(own / "data"), "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "IPYTHONDIR": str(own / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
     }  # fmt: skip
     command = ["make", "-C", str(ROOT), "lab", "READY=", f"BIN={Path(sys.executable).parent}", f"LAB_ROOT={root}"]
     with open(folder / "lab.log", "w") as log:
@@ -164,7 +165,9 @@ def test_nobody_gets_in_without_the_token(lab: Lab):
 
 def test_the_first_tutorial_runs_and_shows_itself(lab: Lab, chromium: Any, shots: Path):
     name = "notebooks/01-first-look.ipynb"
-    cells = [c for c in nbformat.read(lab.root / name, as_version=4).cells if c.cell_type == "code" and c.source.strip()]
+    cells = [
+        c for c in nbformat.read(lab.root / name, as_version=4).cells if c.cell_type == "code" and c.source.strip()
+    ]
     shown = Page(chromium, lab, name)
     shown.page.get_by_role("menuitem", name="Edit", exact=True).click()
     shown.page.get_by_role("menuitem", name=re.compile("^Clear Outputs of All Cells")).first.click()

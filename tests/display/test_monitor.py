@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @pytest.fixture
 def store() -> Iterator[FLStore]:
-    with FLStore.local(functions=1, memory="64MiB", root="memory://display-monitor") as store:
+    with FLStore.local(functions=1, memory="64MiB", root=f"memory://{uuid.uuid4().hex}") as store:
         yield store
 
 
