@@ -55,7 +55,8 @@ lab: $(READY)
 
 # A warning is an error: `strict` in mkdocs.yml.
 docs: $(READY)
-	$(BIN)/python -m mkdocs build --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --quiet
+	@echo "the site is in build/site: open build/site/index.html, or serve it with $(BIN)/python -m http.server -d build/site"
 
 browser: $(READY)
 	$(BIN)/python -m pytest -m browser tests/browser

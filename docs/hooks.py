@@ -65,5 +65,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     paths = pages()
     paths += sorted({other for page in paths if page.endswith(".md") for other in linked(page)} - set(paths))
     for path in paths:
-        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+        files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
     return files

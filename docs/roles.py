@@ -1,4 +1,4 @@
-"""Names in docstrings (``:class:`Policy```) as code and, where the name is whole, as links into the reference."""
+"""What docstrings have of reStructuredText, as Markdown: roles, literal blocks, and examples outside their section."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import griffe
 
 _ROLE = re.compile(r":(?:class|meth|func|mod|data|attr|exc):`~?([\w.]+)`")
-_EXAMPLE = re.compile(r"::\n\n((?:[ ]{4,}.*\n?|\n)+)")
+_LITERAL = re.compile(r"::\n\n(?=[ ]{4})")
+_DOCTEST = re.compile(r"^>>> .*(?:\n.+)*", flags=re.MULTILINE)
+_SECTION = "\nExamples\n--------\n"
 
 
 class Roles(griffe.Extension):
@@ -16,6 +18,16 @@ class Roles(griffe.Extension):
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of an object when it was read."""
-        if obj.docstring is not None:
-            text = _ROLE.sub(lambda found: f"`{found[1].removeprefix('flstore.')}`", obj.docstring.value)
-            obj.docstring.value = _EXAMPLE.sub(lambda found: f":\n\n{found[1]}", text)
+        if obj.docstring is None:
+            return
+        text = _LITERAL.sub(":\n\n", _ROLE.sub(_code, obj.docstring.value))
+        before, section, after = text.partition(_SECTION)
+        obj.docstring.value = _DOCTEST.sub(_fenced, before) + section + after
+
+
+def _code(role: re.Match[str]) -> str:
+    return f"`{role[1].removeprefix('flstore.')}`"
+
+
+def _fenced(doctest: re.Match[str]) -> str:
+    return f"```pycon\n{doctest[0]}\n```"
