@@ -8,15 +8,19 @@ PYTHON ?= $(shell for p in python3.11 python3; do \
 SCALE ?= smoke
 # Files of tests that run side by side.
 WORKERS ?= 2
+# What JupyterLab shows, and more options for it: make lab LAB="--no-browser --port=9000"
+LAB_ROOT ?= .
+LAB ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint format bench lab clean
+.PHONY: help install reproduce test lint format bench lab docs browser clean
 
 help:
 	@echo "make reproduce [SCALE=smoke|laptop|paper]  every figure, table and the ledger, into results/<scale>/"
 	@echo "make test       unit, service and notebook tests"
 	@echo "make lint       ruff and mypy            make format  what ruff can mend by itself"
-	@echo "make bench      the speed figures        make lab     JupyterLab in this environment"
+	@echo "make bench      the speed figures        make lab     JupyterLab on this machine, with the tutorials"
+	@echo "make docs       the site, in build/site  make browser tutorials and monitor in JupyterLab, in a Chromium"
 	@echo "make clean      remove .venv, caches and what reproduce wrote at scale smoke"
 
 install: $(READY)
@@ -46,8 +50,18 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks latency
 
+# On loopback, with a token that JupyterLab makes up at each start; the kernel is the Python of this environment.
 lab: $(READY)
-	$(BIN)/jupyter lab
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(LAB_ROOT)" \
+		--LabApp.default_url=/lab/tree/notebooks/01-first-look.ipynb $(LAB)
+
+# A warning is an error: `strict` in mkdocs.yml.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --quiet
+	@echo "the site is in build/site: open build/site/index.html, or serve it with $(BIN)/python -m http.server -d build/site"
+
+browser: $(READY)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 clean:
 	rm -rf $(VENV) .snakemake .mypy_cache .ruff_cache .pytest_cache .hypothesis results/smoke build *.egg-info

@@ -14,7 +14,7 @@ from benchmarks.rows import Row
 
 NAMES = (
     "import_time", "replay", "adaptive", "overheads", "gram", "kmeans", "ingest", "observer", "cached_cosine",
-    "evaluate", "requests", "memory", "load", "failover", "metadata", "big", "cost", "faulty", "display",
+    "evaluate", "requests", "monitor", "memory", "load", "failover", "metadata", "big", "cost", "faulty", "display",
 )  # fmt: skip
 LONG = ("latency", "llama", "many_clients")
 """Run by name only, because of what they take: most of an hour; 12 GB of memory; some ten minutes and 8 GB."""

@@ -113,6 +113,8 @@ class Status:
         What keeps it from being the whole truth, such as a persistent store that does not answer; empty for nothing.
     cache : CacheMap or None
         Where the updates are.
+    dashboard : str
+        URL of the dashboard of the Dask cluster; empty when there is none.
     """
 
     root: str
@@ -128,11 +130,13 @@ class Status:
     system: str = "FLStore"
     problem: str = ""
     cache: CacheMap | None = field(default=None, compare=False, repr=False)
+    dashboard: str = ""
 
     @classmethod
     def of(
         cls, store: Any, policy: str, functions: tuple[FunctionStatus, ...], pending_bytes: int,
         requests: pd.DataFrame, problem: str = "", held: Collection[Key] | None = None,
+        dashboard: str = "",
     ) -> Status:  # fmt: skip
         """Put a snapshot together, of what the store knows: nothing is asked for, so it works for a store that is gone.
 
@@ -152,6 +156,8 @@ class Status:
             What the reader of the status has to know.
         held : collection of Key, optional
             As for :meth:`flstore.cache_map.CacheMap.of`.
+        dashboard : str
+            URL of the dashboard of the Dask cluster.
         """
         rounds = store._catalogue.rounds()
         cache = CacheMap.of(store._catalogue, held, alive=not store.closed)
@@ -164,7 +170,7 @@ class Status:
         )  # fmt: skip
         return cls(
             store.root, store.job, policy, store.closed, len(rounds), cache.clients,
-            rounds[-1] if rounds else None, pending_bytes, functions, classes, store.name, problem, cache,
+            rounds[-1] if rounds else None, pending_bytes, functions, classes, store.name, problem, cache, dashboard,
         )  # fmt: skip
 
     def __repr__(self) -> str:

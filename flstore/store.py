@@ -68,6 +68,7 @@ from flstore.writing import Writing
 if TYPE_CHECKING:
     from flstore.attach import Reader
     from flstore.functions.pool import Function
+    from flstore.monitor import Monitor
     from flstore.task import Task
 
 
@@ -126,6 +127,7 @@ class FLStore(System):
         self._policy_options = dict(policy_options or {})
         self._writing = Writing(self, takeover, ping_deadline_s)
         self._opened: dict[int, dict[str, dict[str, Any]]] = {}
+        self._monitor: Monitor | None = None
         try:
             super().__init__(
                 root, job=job, storage_options=storage_options, write_buffer=write_buffer, fsync=fsync,
@@ -314,6 +316,13 @@ class FLStore(System):
         """Ask a job that another process writes: a store with the same look-up and requests, which takes nothing in.
 
         Takes and raises what :class:`flstore.attach.Reader` does.
+
+        Parameters
+        ----------
+        root, job, storage_options, connection : optional
+            As for :class:`flstore.attach.Reader`.
+        **options
+            The same.
 
         Examples
         --------
@@ -640,7 +649,52 @@ class FLStore(System):
             functions = function_statuses(self._state, names)
         pending_bytes, failed = self._writer.pending_bytes, len(self._writer.failed())
         problem = f"{failed:,} objects could not be written, see store.not_stored." if failed else ""
-        return Status.of(self, self._policy.name, functions, pending_bytes, self._tracker.frame(), problem)
+        dashboard = self._pool.dashboard
+        return Status.of(
+            self, self._policy.name, functions, pending_bytes, self._tracker.frame(), problem, dashboard=dashboard
+        )
+
+    def monitor(self, interval_s: float = 1.0) -> Monitor:
+        """Watch the store live in a notebook, below this cell, while training and requests go on.
+
+        Cache map, requests in flight, hit ratio, memory, losses and recoveries. It stops when it is closed (it is a
+        context manager too), when another one is opened, and with the store; the last view stays in the notebook.
+
+        Parameters
+        ----------
+        interval_s : float, default 1.0
+            Seconds between two looks at least.
+
+        Returns
+        -------
+        Monitor
+            What draws; ``print(store.monitor())`` states the same facts where there is no notebook.
+
+        Raises
+        ------
+        InvalidParameterError
+            The interval is not positive.
+        OptionalDependencyError
+            ipywidgets is not installed (extra ``notebook``).
+        StoreClosedError
+            The store was closed; :meth:`status` still shows it.
+
+        Examples
+        --------
+        >>> with store.monitor():  # doctest: +SKIP
+        ...     train(store)
+        """
+        from flstore.monitor import Monitor
+
+        self._check_open()
+        opened = Monitor(self, interval_s)
+        self._end_monitor()
+        self._monitor = opened
+        return opened
+
+    def _end_monitor(self) -> None:
+        if self._monitor is not None:
+            self._monitor.close()
 
     def _shut(self, last: Any) -> None:
         pool = getattr(self, "_pool", None)

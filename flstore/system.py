@@ -213,6 +213,11 @@ class System(ABC):
 
         Nothing is refused; see :meth:`ingest`. It is kept in the persistent store. Closing twice is closing once.
 
+        Parameters
+        ----------
+        round : int
+            The round.
+
         Raises
         ------
         UpdateNotFoundError
@@ -352,11 +357,23 @@ class System(ABC):
         return observe(self, strategy)
 
     def add_feeder(self, feeder: Any) -> None:
-        """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it."""
+        """Register something that ingests in the background, so that :meth:`flush` and :meth:`close` wait for it.
+
+        Parameters
+        ----------
+        feeder : object
+            Has ``flush`` and ``close``, and lists what it lost as :class:`flstore.federated.Feeder` does.
+        """
         self._feeders.append(feeder)
 
     def client_of(self, node_id: str) -> str | None:
-        """The client that a node of the FL framework has said it is, in any round; None for one that never did."""
+        """The client that a node of the FL framework has said it is, in any round; None for one that never did.
+
+        Parameters
+        ----------
+        node_id : str
+            As the framework calls it.
+        """
         return self._catalogue.observed.nodes.get(str(node_id))
 
     @property
@@ -448,12 +465,25 @@ class System(ABC):
         return self._catalogue.rounds()
 
     def clients(self, round: int | None = None) -> list[str]:
-        """Clients of a round, or all that ever took part, sorted."""
+        """Clients of a round, or all that ever took part, sorted.
+
+        Parameters
+        ----------
+        round : int, optional
+            A round; default all.
+        """
         self._intake.settle()
         return self._catalogue.all_clients() if round is None else self._catalogue.clients(round)
 
     def update(self, round: int, client: str) -> dict[str, Any]:
         """What a client sent in a round, as read-only arrays by tensor name.
+
+        Parameters
+        ----------
+        round : int
+            The round.
+        client : str
+            The client.
 
         Raises
         ------
@@ -475,6 +505,11 @@ class System(ABC):
 
     def aggregate(self, round: int) -> dict[str, Any]:
         """The global model after a round (round 0: before training), as read-only arrays by tensor name.
+
+        Parameters
+        ----------
+        round : int
+            The round.
 
         Raises
         ------
@@ -657,6 +692,15 @@ class System(ABC):
         Takes what :meth:`submit` takes, and raises what :meth:`request` raises. Cancelling it gives up the wait; a
         request that is on its way is answered all the same, and its record tells of it.
 
+        Parameters
+        ----------
+        workload : str or Workload
+            As for :meth:`submit`.
+        deadline_s : float, optional
+            As for :meth:`submit`.
+        **scope_and_params
+            ``round``, ``client``, ``rounds``, and parameters of the workload.
+
         Examples
         --------
         >>> await store.ask("clustering", round=3, k=2)  # doctest: +SKIP
@@ -733,6 +777,13 @@ class System(ABC):
 
         Takes and raises what :meth:`submit` does, and raises what the workload raised.
 
+        Parameters
+        ----------
+        workload : str or Workload
+            As for :meth:`submit`.
+        **scope_and_params
+            ``round``, ``client``, ``rounds``, ``deadline_s``, and parameters of the workload.
+
         Examples
         --------
         >>> store.request("clustering", round=3, k=2).value.labels  # doctest: +SKIP
@@ -783,11 +834,14 @@ class System(ABC):
         if self._closed:
             return
         try:
-            self._finish(*(feeder.close for feeder in self._feeders), self.flush)
+            self._finish(*(feeder.close for feeder in self._feeders), self.flush, self._end_monitor)
         finally:
             self._closed = True
             self._intake.close()
             self._shut(self._writer.close)
+
+    def _end_monitor(self) -> None:  # noqa: B027 (few can be watched)
+        """Let go of what draws this system in a notebook, while it still has something to show."""
 
     @staticmethod
     def _finish(*steps: Callable[[], None]) -> None:

@@ -62,7 +62,15 @@ def idle(system: str, *, hours: float, prices: Prices | Source = None, scale: Sc
 
 
 def keep_alive_usd_per_hour(functions: float, prices: Prices) -> float:
-    """Pings that keep functions, and what they hold, in memory (section 4.5)."""
+    """Pings that keep functions, and what they hold, in memory (section 4.5).
+
+    Parameters
+    ----------
+    functions : float
+        How many.
+    prices : Prices
+        A price sheet.
+    """
     ping = prices.gb_seconds_per_ping * prices["lambda.duration"].usd + prices["lambda.request"].usd
     return functions * prices.pings_per_hour * ping
 

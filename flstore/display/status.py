@@ -50,6 +50,7 @@ def html(status: Status) -> str:
         copies=any(f.copies for f in status.functions),
         class_head=_CLASS_HEAD, classes=[_class(c) for c in status.classes], no_requests=NO_REQUESTS,
         map=None if status.cache is None else cache_map.drawing(status.cache),
+        dashboard=status.dashboard,
     )  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def text(status: Status) -> str:
         lines += cache_map.lines(status.cache)
     lines.append("requests")
     lines += aligned(_CLASS_HEAD, map(_class, status.classes)) if status.classes else ["  " + NO_REQUESTS]
+    if status.dashboard:
+        lines.append(f"Dask dashboard: {status.dashboard}")
     return "\n".join(lines)
 
 

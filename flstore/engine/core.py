@@ -86,7 +86,17 @@ def step(state: State, policy: Policy, event: Event) -> list[Action]:
 
 
 def settle(state: State, policy: Policy, event: Event) -> tuple[list[Action], Counts]:
-    """:func:`step` without choosing where a request runs, which changes nothing: for whoever only counts."""
+    """:func:`step` without choosing where a request runs, which changes nothing: for whoever only counts.
+
+    Parameters
+    ----------
+    state : State
+        Is changed.
+    policy : Policy
+        Decides.
+    event : Event
+        What happened.
+    """
     actions, counts, failed = _settled(state, policy, event)
     return _told(actions, failed), counts
 

@@ -91,6 +91,8 @@ class EventLog:
         Versions, policy name and parameters, seed: what is needed to build the same engine again.
     initial : list of Ingested
         What existed before the first event (a root that was opened again).
+    entries : list of Entry
+        The events, where there are some already.
     """
 
     header: dict[str, Any] = field(default_factory=dict)

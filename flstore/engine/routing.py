@@ -25,6 +25,19 @@ def reroute(
     The function that holds most of its bytes, or the emptiest one when nothing is held. Functions in `avoid` (they do
     not answer at the moment) are passed over, and what they alone hold counts as missing. With `busy` (requests under
     way by function; known live only) the least busy of equals is chosen, and copies count when they are loaded.
+
+    Parameters
+    ----------
+    state : State
+        Where everything is.
+    event : Requested
+        The request.
+    counts : Counts
+        Its hits and misses, which go into the result.
+    avoid : frozenset of int
+        Functions that do not answer.
+    busy : dict of int to int, optional
+        Requests under way, by function.
     """
     found = [part for keys in event.keys for part in state.resolve(keys)]
     if not avoid and busy is None and (only := _only_holder(state, found)) is not None:

@@ -14,7 +14,13 @@ from flstore.types import NO_CLIENT, IntArray, KeySet, Kind
 
 
 class View:
-    """What a policy may see of the state: what exists and what is held, in logical terms."""
+    """What a policy may see of the state: what exists and what is held, in logical terms.
+
+    Parameters
+    ----------
+    state : State
+        The engine's own, which is only read.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state

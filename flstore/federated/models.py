@@ -101,12 +101,24 @@ def state_arrays(module: Module) -> dict[str, NDArray[Any]]:
     """Copy the parameters and buffers of a module, by name in its own order.
 
     bfloat16 tensors become arrays of ``ml_dtypes.bfloat16``; every other dtype keeps its NumPy name.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Stays as it is.
     """
     return {name: _to_numpy(tensor.detach().cpu()) for name, tensor in module.state_dict().items()}
 
 
 def load_arrays(module: Module, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Copy arrays into the parameters and buffers of a module, casting to its dtypes.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Is changed.
+    arrays : dict of str to ndarray
+        By name, as :func:`state_arrays` gives them.
 
     Raises
     ------

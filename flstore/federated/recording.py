@@ -71,6 +71,8 @@ class Recording:
         Of the packages that made it, and the kind of processor.
     history : tuple of Round
         Position 0 is the model that training started from; the last is the last complete round.
+    storage_options : dict
+        For fsspec; never shown.
     """
 
     root: str

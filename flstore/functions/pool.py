@@ -20,6 +20,7 @@ from distributed.core import ConnectionPool
 from flstore.errors import ClusterError, FunctionLostError
 from flstore.functions import wire
 from flstore.functions.clusters import closed, resize
+from flstore.functions.dashboard import dashboard_of
 from flstore.functions.function import SCRATCH_SHARE, CacheFunction, handler_name, send_buffer
 from flstore.functions.joining import Joining
 from flstore.functions.line import Line
@@ -140,6 +141,7 @@ class FunctionPool:
         self._welcoming: dict[str, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
         self._listing: asyncio.Task[dict[str, Any]] | None = None
+        self.dashboard = ""
         self.loop: asyncio.AbstractEventLoop = self.client.loop.asyncio_loop  # type: ignore[union-attr]
 
     def start(self) -> None:
@@ -225,6 +227,8 @@ class FunctionPool:
         self._joining = self._way_in()
         self._members_changed = asyncio.Event()
         await self._look()
+        if self.cluster is None:  # ours has no status pages
+            self.dashboard = await dashboard_of(self.client.scheduler)
         await asyncio.gather(*self._welcoming.values())
         self._watcher = asyncio.ensure_future(self._watch())
 

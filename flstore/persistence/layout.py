@@ -73,12 +73,28 @@ def round_path(job: str, round: int) -> str:
 
 
 def aggregate_path(job: str, round: int) -> str:
-    """File of the global model after `round`."""
+    """File of the global model after `round`.
+
+    Parameters
+    ----------
+    job : str
+        The FL job.
+    round : int
+        The round.
+    """
     return f"{round_path(job, round)}/aggregate.safetensors"
 
 
 def metadata_path(job: str, round: int) -> str:
-    """File of all metadata of `round`."""
+    """File of all metadata of `round`.
+
+    Parameters
+    ----------
+    job : str
+        The FL job.
+    round : int
+        The round.
+    """
     return f"{round_path(job, round)}/metadata.parquet"
 
 
@@ -89,6 +105,11 @@ def old_metadata_path(job: str, round: int) -> str:
 
 def object_path(key: Key) -> str:
     """File of an object, relative to the root.
+
+    Parameters
+    ----------
+    key : Key
+        Of the object.
 
     Raises
     ------
@@ -109,7 +130,13 @@ def object_path(key: Key) -> str:
 
 
 def parse_path(path: str) -> Key | None:
-    """The key that has this relative path, or None for a file that is not of this layout."""
+    """The key that has this relative path, or None for a file that is not of this layout.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the root.
+    """
     match = _FILE.fullmatch(path)
     if match is None:
         return None

@@ -54,6 +54,11 @@ def names() -> list[str]:
 def get(name: str) -> type[Policy]:
     """The policy class called `name`.
 
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
     Raises
     ------
     UnknownNameError
@@ -108,7 +113,15 @@ def make(policy: str | Policy, **params: Any) -> Policy:
 
 
 def make_live(policy: str | Policy, **params: Any) -> Policy:
-    """As :func:`make`, for a store that is asked while it runs: a policy that takes the future is refused."""
+    """As :func:`make`, for a store that is asked while it runs: a policy that takes the future is refused.
+
+    Parameters
+    ----------
+    policy : str or Policy
+        One of :func:`names`, or an instance.
+    **params
+        Parameters of the policy, where it is named.
+    """
     chosen = get(policy) if isinstance(policy, str) else policy
     if chosen.needs_future:
         usable = ", ".join(cls.name for cls in _POLICIES.values() if not cls.needs_future)
@@ -120,7 +133,13 @@ def make_live(policy: str | Policy, **params: Any) -> Policy:
 
 
 def register(cls: type[Policy]) -> type[Policy]:
-    """Make a policy known by its ``name`` in this process; usable as a decorator."""
+    """Make a policy known by its ``name`` in this process; usable as a decorator.
+
+    Parameters
+    ----------
+    cls : type
+        A subclass of :class:`Policy`.
+    """
     _check(cls, repr(cls))
     if _POLICIES.get(cls.name, cls) is not cls:
         raise InvalidParameterError(f"there is a policy named {cls.name!r} already: {_POLICIES[cls.name].__name__}")

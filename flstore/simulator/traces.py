@@ -129,6 +129,15 @@ def refl_trace(
 def with_dropouts(participation: pd.DataFrame, probability: float, seed: int) -> pd.DataFrame:
     """Leave each row out with this probability: clients that were selected and sent nothing.
 
+    Parameters
+    ----------
+    participation : DataFrame
+        One row a (round, client).
+    probability : float
+        Of each row to be left out.
+    seed : int
+        Of the choice.
+
     Examples
     --------
     >>> whole = participation_trace(clients=50, per_round=10, rounds=100, seed=0)

@@ -58,6 +58,11 @@ def names() -> list[str]:
 def get(name: str) -> type[Workload]:
     """The class of a workload.
 
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+
     Raises
     ------
     UnknownNameError
@@ -71,6 +76,13 @@ def get(name: str) -> type[Workload]:
 
 def make(name: str, **params: Any) -> Workload:
     """A workload with its parameters.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`names`.
+    **params
+        Its parameters.
 
     Raises
     ------
@@ -100,6 +112,13 @@ def make(name: str, **params: Any) -> Workload:
 
 def prepare(model: str, data: str, precision: str | None = None) -> None:
     """Import a task's model, and read its data, before a workload evaluates the one on the other.
+
+    Parameters
+    ----------
+    model, data : str
+        As for :class:`flstore.task.Task`.
+    precision : str, optional
+        In which the model is evaluated.
 
     Raises
     ------
@@ -148,6 +167,11 @@ def register(workload: type[Workload] | str) -> type[Workload]:
 def by_path(cls: type[Workload]) -> str:
     """The import path of a workload class, by which it is sent to a cache function.
 
+    Parameters
+    ----------
+    cls : type
+        A subclass of :class:`Workload`.
+
     Raises
     ------
     InvalidParameterError
@@ -165,6 +189,11 @@ def by_path(cls: type[Workload]) -> str:
 
 def from_path(path: str) -> type[Workload]:
     """The workload class at an import path, "package.module:Class".
+
+    Parameters
+    ----------
+    path : str
+        What :func:`by_path` gave.
 
     Raises
     ------

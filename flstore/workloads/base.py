@@ -44,7 +44,19 @@ class Catalogue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a request is about: a job and, where the workload wants them, a round, a client, several rounds."""
+    """What a request is about: a job and, where the workload wants them, a round, a client, several rounds.
+
+    Parameters
+    ----------
+    job : str
+        The FL job.
+    round : int, optional
+        A round.
+    client : str, optional
+        A client.
+    rounds : tuple of int, optional
+        Several rounds.
+    """
 
     job: str
     round: int | None = None
@@ -66,7 +78,17 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The objects of one request, in memory: updates and aggregates as tensors, metadata as plain dicts."""
+    """The objects of one request, in memory: updates and aggregates as tensors, metadata as plain dicts.
+
+    Parameters
+    ----------
+    scope : Scope
+        What the request is about.
+    data : dict of Key to object
+        What the workload's ``needs`` named.
+    known : Known, optional
+        What was derived from the data before.
+    """
 
     scope: Scope
     data: Mapping[Key, Any]

@@ -23,7 +23,19 @@ KINDS = ("kill", *LASTING, *_DAMAGE)
 
 @dataclass(frozen=True)
 class RandomFault:
-    """One fault that :func:`random_faults` chose. `target` is the name of a function, or the key of an update."""
+    """One fault that :func:`random_faults` chose.
+
+    Parameters
+    ----------
+    number : int
+        Its place in the row of faults.
+    kind : str
+        One of :data:`KINDS`.
+    target : str or Key
+        The name of a function, or the key of an update.
+    store : FLStore
+        What it strikes.
+    """
 
     number: int
     kind: str

@@ -15,6 +15,15 @@ from flstore.types import Key
 def tear(root: str | os.PathLike[str], key: Key, keep: float = 0.5) -> int:
     """Truncate an object's file to the share `keep` of its bytes; returns how many are left.
 
+    Parameters
+    ----------
+    root : str or path
+        Of the persistent store, on this machine.
+    key : Key
+        The object.
+    keep : float
+        The share that is left.
+
     Raises
     ------
     InvalidParameterError
@@ -31,7 +40,17 @@ def tear(root: str | os.PathLike[str], key: Key, keep: float = 0.5) -> int:
 
 
 def corrupt(root: str | os.PathLike[str], key: Key, at: int | None = None) -> int:
-    """Invert one byte of an object's file, by default the last; returns its position. Raises as :func:`tear`."""
+    """Invert one byte of an object's file, by default the last; returns its position. Raises as :func:`tear`.
+
+    Parameters
+    ----------
+    root : str or path
+        Of the persistent store, on this machine.
+    key : Key
+        The object.
+    at : int, optional
+        Position of the byte.
+    """
     path = _file(root, key)
     size = path.stat().st_size
     position = size - 1 if at is None else at
@@ -46,7 +65,15 @@ def corrupt(root: str | os.PathLike[str], key: Key, at: int | None = None) -> in
 
 
 def lose(root: str | os.PathLike[str], key: Key) -> None:
-    """Delete an object's file. Raises as :func:`tear`."""
+    """Delete an object's file. Raises as :func:`tear`.
+
+    Parameters
+    ----------
+    root : str or path
+        Of the persistent store, on this machine.
+    key : Key
+        The object.
+    """
     _file(root, key).unlink()
 
 

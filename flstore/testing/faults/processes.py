@@ -27,6 +27,11 @@ _POLL_S = 0.01
 def functions(store: FLStore) -> dict[str, int]:
     """Process ids of the functions that are alive, by name, sorted.
 
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+
     Raises
     ------
     InvalidParameterError
@@ -43,6 +48,13 @@ def functions(store: FLStore) -> dict[str, int]:
 def kill(store: FLStore, name: str) -> None:
     """End a function's process by SIGKILL, and wait until it is gone. Dask starts another in its place, empty.
 
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
+
     Raises
     ------
     UnknownNameError
@@ -55,6 +67,15 @@ def kill(store: FLStore, name: str) -> None:
 
 def restart(store: FLStore, name: str, timeout_s: float = JOIN_WITHIN_S) -> int:
     """Kill a function and wait until another joined under its name, empty; returns the new process id.
+
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
+    timeout_s : float
+        How long to wait for the other one.
 
     Raises
     ------
@@ -71,6 +92,13 @@ def restart(store: FLStore, name: str, timeout_s: float = JOIN_WITHIN_S) -> int:
 @contextmanager
 def hang(store: FLStore, name: str) -> Iterator[None]:
     """Stop a function's process (SIGSTOP): its connections stay, and nothing answers. At the end it goes on.
+
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
 
     Raises
     ------
@@ -96,6 +124,17 @@ def slow(store: FLStore, name: str, share: float = 0.1, period_s: float = 0.05) 
     """Let a function's process run for `share` of every period only, as on an overloaded machine.
 
     Not together with :func:`hang` on the same function, which it would wake.
+
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
+    share : float
+        Of each period in which it runs, between 0 and 1.
+    period_s : float
+        Seconds.
 
     Raises
     ------
@@ -133,6 +172,13 @@ def sever(store: FLStore, name: str) -> int:
     store is in this process and takes the function for lost, and a Dask worker that loses its scheduler ends itself;
     whether another takes its place is up to the cluster. Connections between functions stay.
 
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
+
     Raises
     ------
     UnknownNameError
@@ -161,6 +207,17 @@ def _process(store: FLStore, name: str) -> psutil.Process:
 
 def await_function(store: FLStore, name: str, before: int | None = None, timeout_s: float = JOIN_WITHIN_S) -> int:
     """Wait until a function is alive, in another process than `before`; returns its process id.
+
+    Parameters
+    ----------
+    store : FLStore
+        A store that runs.
+    name : str
+        Of the function, as :func:`functions` lists it.
+    before : int, optional
+        The process id that it had.
+    timeout_s : float
+        How long to wait.
 
     Raises
     ------
