@@ -58,7 +58,7 @@ def figure(data: pd.DataFrame) -> Figure:
     from style import COLOURS, PAPER
 
     colours = {"tracker": COLOURS["FLStore"], "index": COLOURS["lru"]}
-    drawn, (left, right) = plt.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+    drawn, (left, right) = plt.subplots(1, 2, figsize=(14, 4.2), layout="constrained")
     memory = data.drop_duplicates(["part", "requests"])
     for part, colour in colours.items():
         ours = memory[memory["part"] == part]
@@ -77,6 +77,6 @@ def figure(data: pd.DataFrame) -> Figure:
         right.plot([], [], marker=marker, linestyle="none", color="grey", label=label)
     right.axvline(1e3 * PAPER_MS, color="black", linestyle="--", linewidth=1, label="paper: under 1 ms")
     right.set(title=f"an operation, {largest['requests'].iloc[0]:,} requests", xlabel="us", ylabel="", xscale="log")
-    right.legend()
+    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     drawn.suptitle("Overheads of the Request Tracker and the Cache Engine (measured)")
     return drawn
