@@ -71,6 +71,7 @@ class LineageResult(Tabular):
         """The change from update to update over the rounds; returns the axes."""
         seaborn, ax = start(ax, "LineageResult.plot", (6.0, 3.5))
         seaborn.lineplot(self.frame().reset_index(), x="round", y="change", marker="o", ax=ax)
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(title=f"Client {self.client}", xlabel="round", ylabel="change from the previous update (L2)")
         return ax
 

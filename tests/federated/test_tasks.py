@@ -19,4 +19,6 @@ def test_each_network_has_a_factory_of_its_name(model: str):
 
 def test_the_data_is_what_no_client_has():
     x, y = call_path("task", "data", "flstore.federated.tasks:held_out")
-    assert x is tasks.held_out()[0] and np.array_equal(x, digits(10).test_images) and len(x) == len(y) == 360
+    assert x is tasks.held_out()[0]
+    assert np.array_equal(x, digits(10).test_images)
+    assert len(x) == len(y) == 360
