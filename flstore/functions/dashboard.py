@@ -20,7 +20,7 @@ async def dashboard_of(scheduler: Any) -> str:
     scheduler : PooledRPCCall
         Of a connection pool of Dask's.
     """
-    with contextlib.suppress(OSError, ValueError, AttributeError, TimeoutError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         identity = await within(scheduler.identity(n_workers=0), ASK_S)
         host, port = urlsplit(identity["address"]).hostname, int(identity["services"].get("dashboard", 0))
         if host and port and await within(_has_status(host, port), ASK_S):
