@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 JOBS, FUNCTIONS = "parallel jobs", "functions"
 ROUND = 1
+IDLE_S = 0.5
+"""How long is watched what is used while nobody asks."""
 
 
 def measure(
@@ -129,22 +131,29 @@ def _in_turn(store: FLStore, workload: str, requests: int) -> list[float]:
 
 
 def _watched(stores: list[FLStore], ask: Callable[[], list[float]]) -> dict[str, Any]:
-    """What requests took, and of the processors."""
-    from flstore.testing.comparing import busy_s
-
-    here = psutil.Process()
-    before, mine, began = sum(map(busy_s, stores)), sum(here.cpu_times()[:2]), time.perf_counter()
-    latencies = ask()
-    took, used = time.perf_counter() - began, sum(here.cpu_times()[:2]) - mine
-    count = len(latencies)
+    """What requests took, and of the processors beyond what is used while nobody asks."""
+    idle_functions, idle_caller, idle_s, _ = _used(stores, lambda: time.sleep(IDLE_S))
+    functions, caller, took, latencies = _used(stores, ask)
+    count, share = len(latencies), took / idle_s
     return {
         "requests": count,
         "per_s": count / took,
         "median_s": float(np.median(latencies)),
         "p95_s": float(np.percentile(latencies, 95)),
-        "function_cpu_s": (sum(map(busy_s, stores)) - before) / count,
-        "caller_cpu_s": used / count,
+        "function_cpu_s": max(0.0, functions - share * idle_functions) / count,
+        "caller_cpu_s": max(0.0, caller - share * idle_caller) / count,
     }
+
+
+def _used(stores: list[FLStore], what: Callable[[], Any]) -> tuple[float, float, float, Any]:
+    """Processor seconds of the functions and of this process, seconds on the clock, and what came of it."""
+    from flstore.testing.comparing import busy_s
+
+    here = psutil.Process()
+    before, mine, began = sum(map(busy_s, stores)), sum(here.cpu_times()[:2]), time.perf_counter()
+    found = what()
+    took = time.perf_counter() - began
+    return sum(map(busy_s, stores)) - before, sum(here.cpu_times()[:2]) - mine, took, found
 
 
 def _modelled(data: pd.DataFrame) -> pd.DataFrame:
