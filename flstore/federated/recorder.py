@@ -129,11 +129,9 @@ class _Recorder(System):
     def train(self, progress: bool) -> None:
         """Train the rounds that are missing."""
         wanted, done = int(self._arguments["rounds"]), len(self.recording.rounds)
-        with counter(
-            total=wanted, done=done, what=f"record {self.recording.model}", unit="round", show=progress
-        ) as self._bar:
-            how = Settings(**self._arguments["settings"])
-            run(**{**self._arguments, "settings": how}, store=self, progress=False)
+        what = f"record {self.recording.model}"
+        with counter(total=wanted, done=done, what=what, unit="round", show=progress) as self._bar:
+            run(**{**self._arguments, "settings": Settings(**self._arguments["settings"])}, store=self, progress=False)
 
     def observe(self, strategy: Any) -> Any:
         """Observe, and let the strategy start where the recording ends."""
