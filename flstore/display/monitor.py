@@ -53,12 +53,13 @@ def _title(glance: Glance) -> str:
 def _facts(glance: Glance) -> list[tuple[str, str]]:
     status = glance.status
     hits = sum(c.hits for c in status.classes)
-    objects = hits + sum(c.late_hits + c.misses for c in status.classes)
+    late = sum(c.late_hits for c in status.classes)
+    objects = hits + late + sum(c.misses for c in status.classes)
     requests = sum(c.requests for c in status.classes)
     recent = (
         "" if glance.recent_hit_ratio != glance.recent_hit_ratio else f"; {percent(glance.recent_hit_ratio)} lately"
     )
-    ratio = hits / objects if objects else float("nan")
+    found = f"{percent(hits / objects)} of {objects:,} objects, {percent(late / objects)} late" if objects else "-"
     latest = "" if status.latest_round is None else f", latest {status.latest_round}"
     pending = f"; {size(status.pending_bytes)} not yet durable" if status.pending_bytes else ""
     return [
@@ -68,7 +69,7 @@ def _facts(glance: Glance) -> list[tuple[str, str]]:
             "requests",
             f"{requests:,} ({glance.per_s:,.0f}/s); {glance.in_flight:,} in flight, {glance.waiting:,} in line",
         ),
-        ("hit ratio", f"{percent(ratio)} of {objects:,} objects{recent}" if objects else "-"),
+        ("hit ratio", found + recent),
         ("functions", f"{len(status.functions)}; {glance.lost} lost and {glance.joined} joined meanwhile"),
     ]
 
