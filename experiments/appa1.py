@@ -168,7 +168,7 @@ def _modelled(data: pd.DataFrame) -> pd.DataFrame:
     latency = np.maximum(alone, waiting)
     billed = pd.DataFrame({"bytes_moved": 0, "operations": 0, "compute_s": data["function_cpu_s"]})
     kept = float(idle("FLStore", hours=1, scale=Scale(functions=1))["modelled_usd"].sum())
-    each_hour = 3600 * data["in_flight"] / latency
+    each_hour: Any = 3600 * data["in_flight"] / latency
     cost = price(billed, system="FLStore")["modelled_cost_usd"] + kept * data["functions"] / each_hour
     return pd.DataFrame({"modelled_latency_s": latency, "modelled_cost_usd": cost})
 
@@ -192,7 +192,7 @@ def figure(data: pd.DataFrame) -> Figure:
     left.plot(jobs["jobs"], jobs["median_s"], marker="o", color=COLOURS["lru"], label=f"measured, {cores} processors")
     modelled = {"marker": "s", "color": COLOURS["FLStore"], "label": "modelled, processors of their own"}
     left.plot(jobs["jobs"], jobs["modelled_latency_s"], **modelled)
-    limit = 1.1 * jobs.loc[jobs["jobs"].idxmin(), "modelled_latency_s"]
+    limit = 1.1 * float(jobs["modelled_latency_s"].iloc[int(jobs["jobs"].to_numpy().argmin())])
     left.axhline(limit, color="black", linestyle="--", linewidth=1, label="10 % above one job, modelled")
     left.set(title="jobs with a function each", xlabel="jobs", ylabel="latency of a request, s", ylim=(0, None))
     left.legend()

@@ -7,6 +7,7 @@ demand, filled by its policy, and with derived state. Measured on loopback, and 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,7 @@ def _opened(
         return f"s3://{BUCKET}/{name}"
 
     lru: dict[str, Any] = {"policy": "lru", "derive": False, **ours}
-    made = {
+    made: dict[str, Callable[[], Any]] = {
         OURS: partial(FLStore.local, root=root("ours"), derive=False, **ours),
         DERIVED: partial(FLStore.local, root=root("derived"), **ours),
         DEMAND: partial(FLStore.local, root=root("demand"), **lru),
@@ -108,9 +109,9 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "measured ms": means["latency_s"],
-            "times FLStore": means["latency_s"] / means.loc[OURS, "latency_s"],
+            "times FLStore": means["latency_s"] / means["latency_s"][OURS],
             "modelled ms": means["modelled_latency_s"],
-            "times FLStore, modelled": means["modelled_latency_s"] / means.loc[OURS, "modelled_latency_s"],
+            "times FLStore, modelled": means["modelled_latency_s"] / means["modelled_latency_s"][OURS],
             "hits": counts["hits"] / counts.sum(axis=1),
         }
     )

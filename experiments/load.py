@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def _offered(store: FLStore, workload: str, rate: float, seconds: float, seed: i
     for number, moment in enumerate(due):
         time.sleep(max(0.0, moment - time.perf_counter()))
         answers.append(store.submit(workload, round=ROUND))
-        answers[-1].add_done_callback(lambda _, number=number: note(number))
+        answers[-1].add_done_callback(partial(note, number))
     failed = sum(answer.exception() is not None for answer in answers)
     took = time.perf_counter() - began
     while len(ended) < len(answers):  # a result is there a moment before its callbacks have run

@@ -46,7 +46,7 @@ def linear(claim: Claim, data: pd.DataFrame) -> Finding:
         equal = part[part["functions"] == in_flight]
         if equal.empty:
             continue
-        judged.append(int(in_flight))
+        judged.append(int(str(in_flight)))
         for what, column in (("latency", "modelled_latency_s"), ("cost", "modelled_cost_usd")):
             above = float(equal[column].iloc[0] / part[column].min() - 1)
             worst[what] = max(worst[what], above)

@@ -119,7 +119,6 @@ class _Recorder(System):
         self._arguments = arguments
         self._metrics: Any = None
         self._held: Claim | None = None
-        self._metrics: Any = None
         try:
             super().__init__(root, job=job, storage_options=storage_options)
         except BaseException:

@@ -121,14 +121,20 @@ def _index_operations(state: State) -> dict[str, list[float]]:
     found = {(r, c): k for r, c, k in zip(rounds, clients.tolist(), keys, strict=True)}
     different = list(found.values())
 
+    def there(key: KeySet) -> tuple[Any, Any, int]:
+        place = find(state, key)
+        if place is None:
+            raise LookupError(f"{key} is not in the index that was just made")
+        return place
+
     def use(i: int) -> None:
-        want_one(state, Want("second", different[i]), *find(state, different[i]))
+        want_one(state, Want("second", different[i]), *there(different[i]))
 
     def withdraw(i: int) -> None:
-        unwant_one(state, Unwant("second", different[i]), *find(state, different[i]))
+        unwant_one(state, Unwant("second", different[i]), *there(different[i]))
 
     def remove(i: int) -> None:
-        slot, table, row = find(state, different[i])
+        slot, table, row = there(different[i])
         unwant_one(state, Unwant("all", different[i]), slot, table, row)
         drop_one(state, slot, table, row)
 
