@@ -91,7 +91,7 @@ def _offered(store: FLStore, workload: str, rate: float, seconds: float, seed: i
     answers: list[Future[Any]] = []
     lock = threading.Lock()
 
-    def note(number: int) -> None:
+    def note(number: int, _: Any) -> None:
         with lock:
             ended[number] = time.perf_counter()
 

@@ -62,7 +62,7 @@ def test_experiments_by_name_bring_what_they_read():
     assert chosen("fig02, fig10", scale) == ["fig01", "fig02", "fig10"]
     assert chosen(["fig08"], scale) == ["fig07", "fig08"]
     assert chosen(None, scale) == list(scale)
-    with pytest.raises(InvalidParameterError, match=r"no experiment 'fig99'\. Known: appb, appc"):
+    with pytest.raises(InvalidParameterError, match=r"no experiment 'fig99'\. Known: appa1, appa2"):
         chosen("fig99", scale)
 
 
@@ -116,7 +116,7 @@ def test_the_workflow_runs_every_experiment_and_the_ledger_by_default(tmp_path: 
     [
         ("scale=huge", "'huge' is not one of"),
         ("skale=smoke", "'skale' was unexpected"),
-        ("experiments=fig10,fig99", "There is no experiment 'fig99'. Known: appb"),
+        ("experiments=fig10,fig99", "There is no experiment 'fig99'. Known: appa1"),
     ],
 )
 def test_the_workflow_refuses_a_wrong_scale_or_key(tmp_path: Path, config: str, message: str):

@@ -56,5 +56,5 @@ def test_a_notebook_that_fails_is_left_with_its_error(notebook: Path, tmp_path: 
 
 
 def test_an_unknown_experiment_names_those_that_exist(tmp_path: Path):
-    with pytest.raises(InvalidParameterError, match=r"'fig99'\. Known: appb, appc, appd, "):
+    with pytest.raises(InvalidParameterError, match=r"'fig99'\. Known: appa1, appa2, appb, "):
         main(["fig99", "--results", str(tmp_path)])
