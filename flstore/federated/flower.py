@@ -63,8 +63,8 @@ def observe(store: Ingests, strategy: _S, *, buffer_bytes: int = 1 << 30) -> _S:
     within `buffer_bytes` and handed over when it works again; the oldest is let go of when there is no room.
 
     Dtypes are kept, bfloat16 and int8 too. A torch bfloat16 tensor cannot enter a Flower message at all; send its bits
-    as an ``Array`` of ``ml_dtypes.bfloat16``. A round holds one architecture: what differs from the first update of its
-    round in names, dtypes or shapes is not stored, which concerns trees (``FedXgb...``) of unequal length too.
+    as an ``Array`` of ``ml_dtypes.bfloat16``. A round holds one architecture: what differs in names, dtypes or shapes
+    from what most of its clients sent is not stored, which concerns trees (``FedXgb...``) of unequal length too.
 
     Differential privacy: ``observe(store, DP(FedAvg()))`` records what clients sent and the model after noise,
     ``DP(observe(store, FedAvg()))`` what is left of an update after clipping on the server, and the model before noise.

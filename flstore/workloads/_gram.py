@@ -6,6 +6,7 @@ clients the matrix of them has a hundred numbers, and the pass that makes it is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
@@ -153,7 +154,8 @@ def is_floating(dtype: str) -> bool:
 
 def elements(update: ClientUpdate) -> int:
     """Length of an update as one vector."""
-    return sum(flat(tensor).size for tensor in update.values() if is_floating(tensor.dtype.name))
+    count = {dtype: 2 if dtype == "complex64" else 1 for dtype in update.dtypes if is_floating(dtype)}
+    return sum(count.get(dtype, 0) * math.prod(shape) for _, dtype, shape in update.signature)
 
 
 def _comparable(one: str, other: str) -> bool:
@@ -206,9 +208,10 @@ def _segments(
                 views = [flat(piece) for piece in pieces]
                 yield (views, None) if reference is None else (views[:-1], views[-1])
         return
+    there = {name: (dtype, shape) for name, dtype, shape in reference.signature}
     for name, dtype, shape in first.signature:
-        found = reference.get(name)
-        if is_floating(dtype) and (found is None or found.shape != shape or not _comparable(dtype, found.dtype.name)):
+        origin, size = there.get(name, ("", ()))
+        if is_floating(dtype) and (size != shape or not _comparable(dtype, origin)):
             raise InvalidUpdateError(
                 f"the {first.key} and the {reference.key} differ in tensor {name!r}: {_describe(first, name)} against "
                 f"{_describe(reference, name)}, so there is no difference to take; of='model' compares whole weights"

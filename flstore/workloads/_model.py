@@ -220,7 +220,9 @@ def _plain(module: Any) -> bool:
     return type(module).load_state_dict is nn.Module.load_state_dict and all(
         type(m)._load_from_state_dict in known
         and type(m).state_dict is nn.Module.state_dict
-        and not (m._load_state_dict_pre_hooks or m._load_state_dict_post_hooks or m._state_dict_hooks)
+        and type(m).get_extra_state is nn.Module.get_extra_state
+        and not (m._load_state_dict_pre_hooks or m._load_state_dict_post_hooks)
+        and not (m._state_dict_pre_hooks or m._state_dict_hooks)
         for m in module.modules()
     )
 

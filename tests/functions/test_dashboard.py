@@ -9,10 +9,13 @@ from distributed.core import ConnectionPool
 
 from flstore.functions.dashboard import dashboard_of
 
+ROUTES = "distributed.scheduler.http.routes"
+WITHOUT_BOKEH = "distributed.http.scheduler.missing_bokeh"
+
 
 async def found(**options: object) -> tuple[str, int]:
-    routes = list(dask.config.get("distributed.scheduler.http.routes"))  # a scheduler without bokeh adds to its list
-    with dask.config.set({"distributed.scheduler.http.routes": routes}):
+    # a scheduler that finds no bokeh for its dashboard adds a page to the list of all schedulers of its process
+    with dask.config.set({ROUTES: [name for name in dask.config.get(ROUTES) if name != WITHOUT_BOKEH]}):
         async with Scheduler(host="127.0.0.1", port=0, dashboard_address="127.0.0.1:0", **options) as scheduler:
             pool = await ConnectionPool()
             try:
@@ -27,7 +30,8 @@ def test_it_is_where_the_scheduler_serves_it():
 
 
 def test_a_scheduler_without_one_has_none():
-    assert asyncio.run(found(dashboard=False))[0] == ""
+    with dask.config.set({ROUTES: [*dask.config.get(ROUTES), WITHOUT_BOKEH]}):  # of an earlier scheduler
+        assert asyncio.run(found(dashboard=False))[0] == ""
 
 
 def test_a_scheduler_that_is_gone_has_none():

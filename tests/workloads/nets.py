@@ -207,3 +207,34 @@ def half_right(outputs: np.ndarray, y: np.ndarray) -> float:
 
 def broken_metric(outputs: np.ndarray, y: np.ndarray) -> float:
     raise ZeroDivisionError("no examples")
+
+
+def converted() -> Any:
+    """A network that does something of its own when weights are loaded."""
+    from torch import nn
+
+    class Converted(nn.LayerNorm):
+        def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+            super()._load_from_state_dict({**state, f"{prefix}weight": 3 * state[f"{prefix}weight"]}, prefix, *rest)
+
+    return nn.Sequential(nn.Flatten(1), Converted(192), nn.Linear(192, CLASSES))
+
+
+def extra() -> Any:
+    """A network with a number that is extra state: it is there only when somebody sets it."""
+    import torch
+    from torch import nn
+
+    class Factor(nn.Module):
+        factor = 1.0
+
+        def get_extra_state(self) -> Any:
+            return torch.tensor(self.factor)
+
+        def set_extra_state(self, state: Any) -> None:
+            self.factor = float(state)
+
+        def forward(self, x: Any) -> Any:
+            return x * (1 + self.factor)
+
+    return nn.Sequential(nn.Flatten(1), nn.LayerNorm(192), nn.Linear(192, CLASSES), Factor())

@@ -13,7 +13,7 @@ from flstore.workloads._evaluate import Evaluator
 from tests.workloads import nets
 
 torch = pytest.importorskip("torch")
-NETS = ("odd", "fusible", "crowd", "hooked", "normed", "convolutions", "viewed")
+NETS = ("odd", "fusible", "crowd", "hooked", "normed", "convolutions", "viewed", "converted", "extra")
 
 
 def made(name: str, precision: str | None = None) -> Evaluator:
