@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flstore import FLStore
+    from flstore.federated import RoundData
 
 JOBS, FUNCTIONS = "parallel jobs", "functions"
 ROUND = 1
@@ -33,16 +34,16 @@ IDLE_S = 0.5
 
 
 def measure(
-    model: str, workload: str, per_round: int, jobs: list[int], functions: list[int], requests: int, seed: int
+    model: str, workload: str, per_round: int, jobs: list[int], functions: list[int], requests: int, recordings: str
 ) -> pd.DataFrame:
     """First `jobs` at once, each asking its own function; then one job whose requests are spread over `functions`.
 
     Parameters
     ----------
     model, workload : str
-        Whose updates are made, and what is asked about them, from memory.
-    per_round, seed : int
-        Updates of the round, and their seed.
+        Whose recorded updates are read, and what is asked about them, from memory.
+    per_round : int
+        Updates of the round.
     jobs : list of int
         Jobs at the same time, each with a function and one request in flight. With one among them.
     functions : list of int
@@ -50,6 +51,8 @@ def measure(
         section 4.5 scales them.
     requests : int
         By each job; of the second part, of every combination.
+    recordings : str
+        Folder of the recorded runs.
 
     Returns
     -------
@@ -57,20 +60,19 @@ def measure(
         One row a combination: sweep, jobs, functions, in_flight, requests, per_s, median_s, p95_s, function_cpu_s and
         caller_cpu_s (processor seconds a request), cores (of this machine), modelled_latency_s, modelled_cost_usd.
     """
-    from flstore.federated.models import build, state_arrays
+    from recordings import rounds_of
 
-    state = state_arrays(build(model, seed=seed))
-    made: dict[str, Any] = {"state": state, "clients": per_round, "seed": seed}
-    rows = [*_jobs(made, workload, jobs, requests), *_functions(made, workload, functions, requests)]
+    read = list(rounds_of(recordings, model, ROUND, per_round))
+    rows = [*_jobs(read, workload, jobs, requests), *_functions(read, workload, functions, requests)]
     data = pd.DataFrame(rows).assign(cores=os.cpu_count())
     return data.join(_modelled(data))
 
 
-def _jobs(made: dict[str, Any], workload: str, jobs: list[int], requests: int) -> list[dict[str, Any]]:
+def _jobs(read: list[RoundData], workload: str, jobs: list[int], requests: int) -> list[dict[str, Any]]:
     """Stores of their own, all open from the start, so that only the number of those that are asked differs."""
     rows = []
     with ExitStack() as stack:
-        stores = [_open(stack, made, workload, 1, f"job-{number}") for number in range(max(jobs))]
+        stores = [_open(stack, read, workload, 1, f"job-{number}") for number in range(max(jobs))]
         for count in jobs:
             some = stores[:count]
 
@@ -83,11 +85,11 @@ def _jobs(made: dict[str, Any], workload: str, jobs: list[int], requests: int) -
     return rows
 
 
-def _functions(made: dict[str, Any], workload: str, functions: list[int], requests: int) -> list[dict[str, Any]]:
+def _functions(read: list[RoundData], workload: str, functions: list[int], requests: int) -> list[dict[str, Any]]:
     rows = []
     for count in functions:
         with ExitStack() as stack:
-            store = _open(stack, made, workload, count, "default")
+            store = _open(stack, read, workload, count, "default")
             for in_flight in sorted({1, *functions}):
 
                 def ask(in_flight: int = in_flight, store: FLStore = store) -> list[float]:
@@ -101,16 +103,15 @@ def _functions(made: dict[str, Any], workload: str, functions: list[int], reques
     return rows
 
 
-def _open(stack: ExitStack, made: dict[str, Any], workload: str, functions: int, job: str) -> FLStore:
+def _open(stack: ExitStack, read: list[RoundData], workload: str, functions: int, job: str) -> FLStore:
     """A store whose functions all hold the round, and have been asked."""
     from flstore import FLStore
     from flstore.testing.comparing import take_in
-    from flstore.testing.rounds import made_rounds
 
     root = stack.enter_context(tempfile.TemporaryDirectory())
     options: dict[str, Any] = {"functions": functions, "replicas": functions - 1, "derive": False}
     store = stack.enter_context(FLStore.local(root=root, job=job, **options))
-    for about in made_rounds(made["state"], ROUND, made["clients"], made["seed"]):
+    for about in read:
         take_in(store, about)
     for _ in range(2):  # what is not in memory yet is loaded, and connections are opened
         _in_turn(store, workload, 1)

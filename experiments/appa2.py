@@ -31,7 +31,7 @@ def measure(
     requests: int,
     every: int,
     repetitions: int,
-    seed: int,
+    recordings: str,
 ) -> pd.DataFrame:
     """Ask about the newest round without faults, with one function lost in `every` requests, and with all lost.
 
@@ -41,14 +41,16 @@ def measure(
         Whose updates are made, one of the paper's.
     workloads : list of str
         Asked in turn.
-    rounds, per_round, functions, seed : int
-        Rounds and updates in each, cache functions, and the seed of the updates.
+    rounds, per_round, functions : int
+        Rounds and updates in each, and cache functions.
     replicas : list of int
         Copies of what is in memory, on other functions; each is a store of its own.
     requests, every : int
         Requests without and with faults, and in how many of them one function is lost.
     repetitions : int
         How often all functions are lost.
+    recordings : str
+        Folder of the recorded runs.
 
     Returns
     -------
@@ -56,14 +58,13 @@ def measure(
         One row a request: system, replicas, setting, struck (a function was lost just before), workload, latency_s,
         the fields of its record, error (empty when it was answered).
     """
+    from recordings import rounds_of
+
     from flstore import FLStore
     from flstore.baselines import ObjStoreAgg
-    from flstore.federated.models import build, state_arrays
     from flstore.testing.comparing import take_in
-    from flstore.testing.rounds import made_rounds
     from flstore.testing.services import rclone_s3
 
-    state = state_arrays(build(model, seed=seed))
     rows: list[dict[str, Any]] = []
     for copies in replicas:
         with tempfile.TemporaryDirectory() as folder, rclone_s3(folder) as s3:
@@ -71,7 +72,7 @@ def measure(
             root: dict[str, Any] = {"root": f"s3://{BUCKET}/{copies}", "storage_options": s3.storage_options}
             options: dict[str, Any] = {"functions": functions, "replicas": copies, "model": model, "derive": False}
             with FLStore.local(ping_deadline_s=0.5, **options, **root) as store, ObjStoreAgg(**root) as baseline:
-                for about in made_rounds(state, rounds, per_round, seed):
+                for about in rounds_of(recordings, model, rounds, per_round):
                     take_in(store, about)
                 asked = _Asked(store, rounds, workloads)
                 asked.warm()

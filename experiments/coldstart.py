@@ -23,20 +23,22 @@ BUCKET = "flstore"
 
 
 def measure(
-    models: list[str], workload: str, rounds: int, per_round: int, functions: int, repetitions: int, seed: int
+    models: list[str], workload: str, rounds: int, per_round: int, functions: int, repetitions: int, recordings: str
 ) -> pd.DataFrame:
     """Open a store that was written before and ask; kill all functions, wait until they are back, and ask; ask again.
 
     Parameters
     ----------
     models : list of str
-        Whose updates are made.
+        Whose recorded updates are read.
     workload : str
         Asked about the newest round.
-    rounds, per_round, functions, seed : int
-        Rounds and updates in each, cache functions, seed of the updates.
+    rounds, per_round, functions : int
+        Rounds and updates in each, and cache functions.
     repetitions : int
         How often all of it, on the same objects.
+    recordings : str
+        Folder of the recorded runs.
 
     Returns
     -------
@@ -44,10 +46,10 @@ def measure(
         One row a request: system, model, state, repetition, start_s (until the store could be asked), request_s,
         total_s (their sum), fetch_s, compute_s, hits, late_hits, misses.
     """
+    from recordings import rounds_of
+
     from flstore import FLStore
-    from flstore.federated.models import build, state_arrays
     from flstore.testing.comparing import take_in
-    from flstore.testing.rounds import made_rounds
     from flstore.testing.services import rclone_s3
 
     rows: list[dict[str, Any]] = []
@@ -57,7 +59,7 @@ def measure(
             root: dict[str, Any] = {"root": f"s3://{BUCKET}/{model}", "storage_options": s3.storage_options}
             ours = {**root, "functions": functions, "model": model, "derive": False}
             with FLStore.local(**ours) as store:
-                for about in made_rounds(state_arrays(build(model, seed=seed)), rounds, per_round, seed):
+                for about in rounds_of(recordings, model, rounds, per_round):
                     take_in(store, about)
             for repetition in range(repetitions):
                 found = [*_ours(ours, workload, rounds), *_theirs(root, workload, rounds)]

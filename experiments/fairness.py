@@ -42,8 +42,10 @@ LADDER = {
 BUCKET = "flstore"
 
 
-def measure(model: str, workloads: list[str], rounds: int, per_round: int, functions: int, seed: int) -> pd.DataFrame:
-    """Give made rounds to all systems and ask each for the same, in turns.
+def measure(
+    model: str, workloads: list[str], rounds: int, per_round: int, functions: int, recordings: str
+) -> pd.DataFrame:
+    """Give recorded rounds to all systems and ask each for the same, in turns.
 
     Returns
     -------
@@ -52,9 +54,9 @@ def measure(model: str, workloads: list[str], rounds: int, per_round: int, funct
         not there yet), latency_s, the fields of its record, answers_equal, link, modelled_latency_s,
         modelled_cost_usd.
     """
-    from flstore.federated.models import build, state_arrays
+    from recordings import rounds_of
+
     from flstore.testing.comparing import compared
-    from flstore.testing.rounds import made_rounds
     from flstore.testing.services import rclone_s3, redis_server
 
     with ExitStack() as stack:
@@ -63,9 +65,8 @@ def measure(model: str, workloads: list[str], rounds: int, per_round: int, funct
         s3 = stack.enter_context(rclone_s3(folder))
         s3.create_bucket(BUCKET)
         systems = _opened(stack, Path(folder), redis.url, s3.storage_options, model, functions)
-        state = state_arrays(build(model, seed=seed))
-        made = made_rounds(state, rounds, per_round, seed)
-        data = pd.DataFrame(list(compared(systems, made, workloads, 1, readers=(ONE_BY_ONE, STRONG, FILES))))
+        read = rounds_of(recordings, model, rounds, per_round)
+        data = pd.DataFrame(list(compared(systems, read, workloads, 1, readers=(ONE_BY_ONE, STRONG, FILES))))
     data["first"] = data["workload"] == workloads[0]
     priced = [price(part, system=LADDER[str(n)][0], link=LADDER[str(n)][1]) for n, part in data.groupby("system")]
     return data.join(pd.concat(priced)[["link", "modelled_latency_s", "modelled_cost_usd"]])

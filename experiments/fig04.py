@@ -1,6 +1,6 @@
 """Figure 4: computing against communication, on a cloud function that caches nothing and reads from an object store.
 
-Computing is measured, on real requests about made updates; so is fetching them from an S3 server on loopback. What
+Computing is measured, on real requests about recorded updates; so is fetching them from an S3 server on loopback. What
 fetching takes in a cloud is modelled: as the authors' artifact stores updates, and as a strong baseline does.
 """
 
@@ -25,7 +25,7 @@ BUCKET = "flstore"
 
 
 def measure(
-    models: list[str], workloads: list[str], per_round: int, examples: int, repetitions: int, seed: int
+    models: list[str], workloads: list[str], per_round: int, examples: int, repetitions: int, recordings: str
 ) -> pd.DataFrame:
     """Ask for every workload on a round of each model; nothing is kept from one request to the next.
 
@@ -36,7 +36,9 @@ def measure(
         measured_fetch_s (loopback, an object an update), measured_compute_s, modelled_fetch_s, modelled_compute_s,
         modelled_latency_s.
     """
-    asked = pd.concat([_asked(m, workloads, per_round, examples, repetitions, seed) for m in models], ignore_index=True)
+    asked = pd.concat(
+        [_asked(m, workloads, per_round, examples, repetitions, recordings) for m in models], ignore_index=True
+    )
     tensors = {model: size["tensors"] for model, size in read(None, "paper")[0]["models"].items()}
     parts = []
     for way, (system, link) in WAYS.items():
@@ -52,13 +54,14 @@ def measure(
 
 
 def _asked(
-    model: str, workloads: list[str], per_round: int, examples: int, repetitions: int, seed: int
+    model: str, workloads: list[str], per_round: int, examples: int, repetitions: int, recordings: str
 ) -> pd.DataFrame:
     """Real requests of a process that fetches what it reads; the first of each is not counted."""
+    from recordings import rounds_of
+
     from flstore.baselines import ObjStoreAgg
-    from flstore.federated.models import build, state_arrays
     from flstore.testing.comparing import TEN, ask
-    from flstore.testing.rounds import made_rounds, task_of
+    from flstore.testing.rounds import task_of
     from flstore.testing.services import rclone_s3
 
     rows: list[dict[str, Any]] = []
@@ -66,7 +69,7 @@ def _asked(
         s3.create_bucket(BUCKET)
         with ObjStoreAgg(f"s3://{BUCKET}/{model}", storage_options=s3.storage_options) as system:
             system.task(**vars(task_of(model, examples, folder)))
-            for about in made_rounds(state_arrays(build(model, seed=seed)), 1, per_round, seed):
+            for about in rounds_of(recordings, model, 1, per_round):
                 system.ingest(about.number, about.updates, aggregate=about.aggregate, metadata=about.metadata)
             system.flush()
             for repetition in range(repetitions + 1):

@@ -46,20 +46,22 @@ def compare(store: Any, baseline: Any, repetitions: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(
-    models: list[str],
-    rounds: int,
-    clients: int,
-    per_round: int,
-    max_batches: int,
-    repetitions: int,
-    functions: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Train each model with Flower on a store, then ask FLStore and ObjStore-Agg for the same things.
+def measure(models: list[str], rounds: int, repetitions: int, functions: int, recordings: str) -> pd.DataFrame:
+    """Give each model's recorded rounds to a store, as training did, then ask FLStore and ObjStore-Agg for the same.
 
     Every request counts: the first ones, which find nothing prefetched, too. FLStore computes nothing ahead here, so
     that what the path of the data gains is not mixed with what an answer kept from before gains.
+
+    Parameters
+    ----------
+    models : list of str
+        Whose recorded runs are read.
+    rounds, repetitions : int
+        Rounds of each, and how often all is asked.
+    functions : int
+        Cache functions.
+    recordings : str
+        Folder of the recorded runs.
 
     Returns
     -------
@@ -67,17 +69,12 @@ def measure(
         One row a request and system: system, model, repetition, round, workload, latency_s, queue_s, fetch_s,
         compute_s, hits, late_hits, misses, bytes_moved, operations, memory_bytes, answers_equal.
     """
+    from recordings import opened
+
     from flstore import FLStore
     from flstore.baselines import ObjStoreAgg
-    from flstore.federated import run
     from flstore.testing.services import rclone_s3
 
-    training: dict[str, Any] = {
-        "rounds": rounds,
-        "clients": clients,
-        "per_round": per_round,
-        "max_batches": max_batches,
-    }
     parts = []
     for model in models:  # each on a server of its own, so that the disk has to hold one model's rounds
         with tempfile.TemporaryDirectory() as directory, rclone_s3(directory) as s3:
@@ -85,7 +82,7 @@ def measure(
             root = f"s3://{BUCKET}/{model}"
             options: dict[str, Any] = {"storage_options": s3.storage_options, "derive": False}  # the data path alone
             with FLStore.local(functions=functions, root=root, **options) as store:
-                run(model=model, store=store, progress=False, **training)
+                opened(recordings, model).replay(store, rounds=range(1, rounds + 1), progress=False)
                 store.flush()
                 with ObjStoreAgg(root, storage_options=s3.storage_options) as baseline:
                     parts.append(compare(store, baseline, repetitions).assign(model=model))

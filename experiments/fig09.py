@@ -1,7 +1,7 @@
 """Figure 9: FLStore and its variant with derived state against an aggregator with an in-memory cache, measured.
 
 Cache-Agg has a real Redis that holds the whole run, ObjStore-Agg a real S3 server; both are on this machine, so that
-what a network would add is left out. Costs are modelled from the same requests. The updates are made, not trained.
+what a network would add is left out. Costs are modelled from the same requests.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def measure(
     asks: int,
     examples: int,
     functions: int,
-    seed: int,
+    recordings: str,
 ) -> pd.DataFrame:
-    """Give made rounds to four systems and ask each for the same, in turns.
+    """Give recorded rounds to four systems and ask each for the same, in turns.
 
     ``FLStore`` computes nothing ahead: what it gains is the path of the data alone. ``FLStore, derived`` does, and
     each of its requests is charged a share of the processor seconds that this took, in ``ahead_s`` and in its cost.
@@ -45,8 +45,10 @@ def measure(
         Rounds, updates in each, and how often the same is asked.
     examples : int
         Held-out images that models are evaluated on, at most 360.
-    functions, seed : int
-        Cache functions of each FLStore, and the seed of the updates.
+    functions : int
+        Cache functions of each FLStore.
+    recordings : str
+        Folder of the recorded runs.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def measure(
         late_hits, misses, bytes_moved, operations, memory_bytes, derived, answers_equal, ahead_s, link,
         modelled_latency_s and modelled_cost_usd.
     """
-    data = pd.concat([_of(m, workloads, rounds, per_round, asks, examples, functions, seed) for m in models])
+    data = pd.concat([_of(m, workloads, rounds, per_round, asks, examples, functions, recordings) for m in models])
     data = data.reset_index(drop=True)
     plain = data[data["system"] == OURS].set_index(CELL)["ahead_s"]  # what taking a round in costs without it
     more = data["ahead_s"] - plain.reindex(pd.MultiIndex.from_frame(data[CELL])).to_numpy()
@@ -71,13 +73,14 @@ def _of(
     asks: int,
     examples: int,
     functions: int,
-    seed: int,
+    recordings: str,
 ) -> pd.DataFrame:
+    from recordings import rounds_of
+
     from flstore import FLStore
     from flstore.baselines import CacheAgg, ObjStoreAgg
-    from flstore.federated.models import build, state_arrays
     from flstore.testing.comparing import EVALUATE, compared
-    from flstore.testing.rounds import made_rounds, task_of
+    from flstore.testing.rounds import task_of
     from flstore.testing.services import rclone_s3, redis_server
 
     with ExitStack() as stack:
@@ -96,10 +99,9 @@ def _of(
         evaluated = EVALUATE.intersection(workloads)
         for system in systems.values() if evaluated else ():
             system.task(**vars(task_of(model, examples, folder)))
-        state = state_arrays(build(model, seed=seed))
-        made = made_rounds(state, rounds, per_round, seed)
+        read = rounds_of(recordings, model, rounds, per_round)
         rows = list(
-            compared(systems, made, workloads, asks, readers=(OBJECTS,), warm="inference" if evaluated else None)
+            compared(systems, read, workloads, asks, readers=(OBJECTS,), warm="inference" if evaluated else None)
         )
     return pd.DataFrame(rows).assign(model=model)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.claims import Verdict, read_claims
+from experiments.parameters import heading
 from experiments.rules import find
 
 COLUMNS = {
@@ -71,17 +72,9 @@ def build(data: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 def write(ledger: pd.DataFrame, outdir: Path, scale: str) -> None:
     """Write ``ledger.html`` and ``ledger.csv`` into `outdir`. The page needs no network and runs no script."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     counts = Counter(ledger["verdict"])
-    page = environment.get_template("ledger.html.j2").render(
+    page = page_of(
+        "ledger.html.j2",
         scale=scale,
         summary=[(str(v), counts[v]) for v in Verdict],
         judged=int(len(ledger) - counts[Verdict.NOT_RUN]),
@@ -94,8 +87,22 @@ def write(ledger: pd.DataFrame, outdir: Path, scale: str) -> None:
     ledger.to_csv(outdir / "ledger.csv", index=False)
 
 
+def page_of(template: str, **values: Any) -> str:
+    """A page from a template beside this file, with its values escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
 def experiments_in(ledger: pd.DataFrame, outdir: Path) -> list[dict[str, Any]]:
-    """Every experiment that ran below `outdir`, or that decided on a claim: what it took, and how its claims fared."""
+    """Every experiment that ran below `outdir`, or decided on a claim: what of, what it took, how its claims fared."""
     decided = ledger["figure"].str.split("/").str[0]
     ran = {path.parent.name for path in outdir.glob("*/run.json")}
     rows = []
@@ -104,8 +111,30 @@ def experiments_in(ledger: pd.DataFrame, outdir: Path) -> list[dict[str, Any]]:
         run = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
         counts = Counter(ledger[decided == name]["verdict"])
         verdicts = [(str(v), counts[v]) for v in Verdict if counts[v]]
-        rows.append({"name": name, "seconds": run.get("duration_s"), "git": run.get("git"), "verdicts": verdicts})
+        about = {"name": name, "title": _title(outdir / name / "executed.ipynb"), "verdicts": verdicts}
+        rows.append({**about, **_size(run.get("parameters", {}), outdir / name / "data.csv"), **_took(run)})
     return rows
+
+
+def _title(notebook: Path) -> str:
+    import nbformat
+
+    return heading(nbformat.read(notebook, as_version=4)) if notebook.exists() else ""
+
+
+def _size(parameters: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """Rounds and clients of each, rows of data (of those that measure: requests), and bytes that requests moved."""
+    rows, moved = None, None
+    if data.exists():
+        frame = pd.read_csv(data)
+        rows = len(frame)
+        moved = int(frame["bytes_moved"].sum()) if "bytes_moved" in frame else None
+    clients = parameters.get("per_round") or parameters.get("clients") or parameters.get("subset")
+    return {"rounds": parameters.get("rounds"), "clients": clients, "rows": rows, "bytes": moved}
+
+
+def _took(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seconds": run.get("duration_s"), "git": run.get("git")}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flstore import FLStore
+    from flstore.federated import RoundData
 
 ROUND = 1
 
 
 def measure(
-    model: str, workload: str, per_round: int, functions: list[int], rates: list[float], seconds: float, seed: int
+    model: str,
+    workload: str,
+    per_round: int,
+    functions: list[int],
+    rates: list[float],
+    seconds: float,
+    seed: int,
+    recordings: str,
 ) -> pd.DataFrame:
     """Offer every rate to stores with so many functions, each of which holds the round.
 
@@ -37,7 +45,7 @@ def measure(
     model, workload : str
         Whose updates are made, and what is asked about them.
     per_round, seed : int
-        Updates of the round; the seed of the updates and of the arrivals.
+        Updates of the round; the seed of the arrivals.
     functions : list of int
         Numbers of functions.
     rates : list of float
@@ -51,27 +59,26 @@ def measure(
         One row a number of functions and rate: functions, offered_per_s, requests, answered_per_s, median_s, p95_s,
         misses, failed, busy (processors that the functions used, of cores), cores.
     """
-    from flstore.federated.models import build, state_arrays
+    from recordings import rounds_of
 
-    state = state_arrays(build(model, seed=seed))
+    read = list(rounds_of(recordings, model, ROUND, per_round))
     rows = []
     for count in functions:
         with ExitStack() as stack:
-            store = _open(stack, state, per_round, count, workload, seed)
+            store = _open(stack, read, count, workload)
             for rate in rates:
                 rows.append({"functions": count, **_offered(store, workload, rate, seconds, seed)})
     return pd.DataFrame(rows).assign(cores=os.cpu_count())
 
 
-def _open(stack: ExitStack, state: Any, per_round: int, functions: int, workload: str, seed: int) -> FLStore:
+def _open(stack: ExitStack, read: list[RoundData], functions: int, workload: str) -> FLStore:
     from flstore import FLStore
     from flstore.testing.comparing import take_in
-    from flstore.testing.rounds import made_rounds
 
     root = stack.enter_context(tempfile.TemporaryDirectory())
     options: dict[str, Any] = {"functions": functions, "replicas": functions - 1, "derive": False}
     store = stack.enter_context(FLStore.local(root=root, **options))
-    for about in made_rounds(state, ROUND, per_round, seed):
+    for about in read:
         take_in(store, about)
     store.request(workload, round=ROUND)
     store.flush()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.parameters import FOLDER, models_of
 from flstore.errors import InvalidParameterError
+from flstore.persistence.layout import RUN
 
 GB = 10**9
 LITTLE_DISK, LITTLE_MEMORY = 0.1 * GB, 1.0 * GB
@@ -18,15 +20,16 @@ TORCH = 1.5 * GB
 """Of a process that trains or evaluates."""
 
 
-MADE = {
+COPIES = {
     # experiment: copies of all rounds on disk, and in memory; stores with two rounds in memory
     "fig04": (1, 0, 0),
+    "fig07": (1, 0, 1),
     "fig09": (2, 1, 2),
     "appa2": (1, 0, 4),
     "coldstart": (1, 0, 1),
     "fairness": (7, 1, 4),
 }
-"""Experiments that make the updates of one model after the other, instead of training."""
+"""Experiments that read recordings, and give them to systems of their own, one model after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,9 @@ def needed(experiment: str, parameters: Mapping[str, Any]) -> Room:
 
     Examples
     --------
-    >>> given = {"models": ["resnet18"], "rounds": 10, "clients": 50, "per_round": 10, "functions": 2}
-    >>> round(needed("fig07", given).disk_bytes / GB, 1)
+    >>> round(needed("fig07", {"models": ["resnet18"], "rounds": 10}).disk_bytes / GB, 1)
     5.0
     """
-    if experiment == "fig07":
-        sizes = [_update_bytes(model) for model in parameters["models"]]
-        a_round = parameters["per_round"] + 1
-        held = 4 * a_round * max(sizes)  # two rounds in the functions, one while training, one being read
-        return Room(LITTLE_DISK + parameters["rounds"] * a_round * max(sizes), TORCH + held)
     if experiment == "fig01":
         updates = (parameters["subset"] + 2) * _update_bytes(parameters["model"])
         return Room(LITTLE_DISK + updates, TORCH + 3 * updates)
@@ -59,24 +56,43 @@ def needed(experiment: str, parameters: Mapping[str, Any]) -> Room:
 
         model = 2 * {"llama_1b": LLAMA_1B, "cut": CUT, "tiny": TINY}[parameters["architecture"]].parameters
         return Room(LITTLE_DISK + 2 * model, 2 * TORCH + 3 * model)
-    if experiment in MADE:
-        return _made(parameters, *MADE[experiment])
+    if experiment in COPIES:
+        return _copies(parameters, *COPIES[experiment])
     if experiment == "scale":
         rows = max(parameters["clients"]) * parameters["share"] * parameters["rounds"]
         return Room(memory_bytes=LITTLE_MEMORY + 300 * rows)
     return Room()
 
 
-def _made(parameters: Mapping[str, Any], on_disk: int, in_memory: int, stores: int) -> Room:
+def _copies(parameters: Mapping[str, Any], on_disk: int, in_memory: int, stores: int) -> Room:
     models = parameters.get("models") or [parameters["model"]]
-    a_round = (parameters["per_round"] + 1) * max(map(_update_bytes, models))
+    a_round = (parameters.get("per_round", 10) + 1) * max(map(_update_bytes, models))
     rounds = parameters.get("rounds", 1)
-    held = (2 + 2 * stores) * a_round  # one being made, one being read
+    held = (2 + 2 * stores) * a_round  # two rounds in each store, one on its way, one being read
     return Room(LITTLE_DISK + on_disk * rounds * a_round, 2 * TORCH + in_memory * rounds * a_round + held)
 
 
-def check_room(scale: str, parameters: Mapping[str, Mapping[str, Any]], experiments: Iterable[str]) -> None:
-    """Raise :class:`InvalidParameterError` when this machine has too little free disk or memory for one of them."""
+def recordings_bytes(settings: Mapping[str, Any], models: Iterable[str]) -> float:
+    """What the recorded runs of `models` take on disk.
+
+    Examples
+    --------
+    >>> round(recordings_bytes({"rounds": 3, "per_round": 10}, ["resnet18"]) / GB, 1)
+    1.5
+    """
+    return sum(settings["rounds"] * (settings["per_round"] + 1) * _update_bytes(model) for model in models)
+
+
+def check_room(
+    scale: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    experiments: Iterable[str],
+    recordings: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise :class:`InvalidParameterError` when this machine has too little free disk or memory for one of them.
+
+    With `recordings`, their settings, room is needed for those that the experiments read and that are not there yet.
+    """
     import psutil
 
     folder = Path(tempfile.gettempdir())
@@ -86,6 +102,16 @@ def check_room(scale: str, parameters: Mapping[str, Mapping[str, Any]], experime
         "memory_bytes": ("memory", "end what else runs"),
     }
     short = []
+    experiments = list(experiments)
+    if recordings is not None:
+        read = {model for name in experiments for model in models_of(name, parameters[name])}
+        missing = [model for model in sorted(read) if not (FOLDER / scale / model / RUN).exists()]
+        wanted, there = recordings_bytes(recordings, missing), shutil.disk_usage(Path()).free
+        if wanted > there:
+            short.append(
+                f"the recorded runs of {', '.join(missing)} need about {wanted / GB:.1f} GB of disk below {FOLDER} and "
+                f"{there / GB:.1f} GB are free"
+            )
     for name in experiments:
         room = needed(name, parameters[name])
         for kind, (what, way_out) in ways.items():

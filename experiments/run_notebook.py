@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from experiments.parameters import HERE, check_notebook, chosen, load_scale
+from experiments.parameters import FOLDER, HERE, check_notebook, chosen, load_recordings, load_scale, models_of
 from experiments.provenance import describe
+from experiments.recordings import recorded
 from experiments.room import check_room
 
 
@@ -76,9 +77,14 @@ def main(arguments: list[str] | None = None) -> None:
     chosen(options.experiment, scale)
     check_room(options.scale, scale, [options.experiment])
     base = options.results / options.scale
+    parameters = dict(scale[options.experiment])
+    folder = FOLDER / options.scale
+    for model in models_of(options.experiment, parameters):
+        recorded(model, load_recordings(options.scale), folder)  # there already, when the workflow has come here
+        parameters["recordings"] = os.path.relpath(folder, HERE)
     run(
         HERE / f"{options.experiment}.ipynb",
-        scale[options.experiment],
+        parameters,
         base / options.experiment,
         base / "logs" / f"{options.experiment}.ipynb",
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
     from flstore.federated.nvflare import FLStoreObserver
     from flstore.federated.recorder import record
-    from flstore.federated.recording import Recording
+    from flstore.federated.recording import Recording, RoundData
     from flstore.federated.restoring import resume
     from flstore.federated.settings import SETTINGS, Settings
     from flstore.federated.splits import dirichlet_partition, iid_partition, partition, shard_partition
@@ -37,6 +37,7 @@ __all__ = [
     "Images",
     "LocalGrid",
     "Recording",
+    "RoundData",
     "RunHistory",
     "Settings",
     "build",
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "Images": "data",
     "LocalGrid": "grid",
     "Recording": "recording",
+    "RoundData": "recording",
     "RunHistory": "app",
     "Settings": "settings",
     "build": "models",

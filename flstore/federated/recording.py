@@ -55,6 +55,31 @@ class Round:
     size_bytes: int = 0
 
 
+@dataclass(frozen=True, repr=False)
+class RoundData:
+    """What one round brings, as :meth:`flstore.system.System.ingest` takes it.
+
+    Attributes
+    ----------
+    number : int
+        Of the round.
+    updates : mapping of str to mapping of str to ndarray
+        By client.
+    aggregate : mapping of str to ndarray or None
+        The global model after the round; None when nobody answered.
+    metadata : mapping of str to mapping
+        By client.
+    """
+
+    number: int
+    updates: Mapping[str, Mapping[str, Any]]
+    aggregate: Mapping[str, Any] | None
+    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<RoundData of round {self.number}: {len(self.updates)} updates>"
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class Recording:
     """A run of federated training that lies in a root; shows itself in a notebook.
@@ -232,6 +257,36 @@ class Recording:
             self._ingest_updates(objects, store, number)
             self._ingest_aggregate(objects, store, number)
             before = number
+
+    def read(self, round: int, clients: int | None = None) -> RoundData:
+        """One round, read from the root; round 0 has the model that training started from, and nothing else.
+
+        Parameters
+        ----------
+        round : int
+            From 0 to the last complete one.
+        clients : int, optional
+            Only the updates and the metadata of the first so many clients, in their order; default all.
+
+        Raises
+        ------
+        UpdateNotFoundError
+            The round was not recorded.
+        """
+        if not 0 <= round < len(self.history):
+            raise UpdateNotFoundError(
+                f"round {round} was not recorded below {self._shown}; there are rounds 0 to {len(self.history) - 1}"
+            )
+        objects = ObjectStore(self.root, self.storage_options)
+        chosen = self.history[round].clients[:clients]
+        updates = {client: read(objects, Key(self.job, Kind.UPDATE, round, client))[0] for client in chosen}
+        rows, _ = objects.get_metadata(self.job, round)
+        if clients is not None:
+            rows = {client: row for client, row in rows.items() if client in updates}
+        key = Key(self.job, Kind.AGGREGATE, round)
+        # A round in which nobody answered has no aggregate.
+        aggregate = read(objects, key)[0] if objects.exists(key) else None
+        return RoundData(round, updates, aggregate, rows)
 
     def _ingest_updates(self, objects: ObjectStore, store: System, number: int) -> None:
         keys = {client: Key(self.job, Kind.UPDATE, number, client) for client in self.history[number].clients}

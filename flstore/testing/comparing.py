@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from flstore.errors import FLStoreError
-from flstore.testing.rounds import Round
+from flstore.federated.recording import RoundData
 
 FIELDS = (
     "queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "memory_bytes",
@@ -80,7 +80,7 @@ def ask_anyway(system: Any, workload: str, scope: Mapping[str, Any]) -> tuple[An
 
 def compared(
     systems: Mapping[str, Any],
-    rounds: Iterable[Round],
+    rounds: Iterable[RoundData],
     workloads: Sequence[str],
     asks: int,
     readers: Collection[str] = (),
@@ -92,7 +92,7 @@ def compared(
     ----------
     systems : mapping of str to System
         By the name that the rows will have.
-    rounds : iterable of Round
+    rounds : iterable of RoundData
         Each is durable everywhere, and what FLStore computes ahead is computed, before it is asked about.
     workloads : sequence of str
         About every round.
@@ -132,14 +132,14 @@ def compared(
                     yield {**fixed, **row, "answers_equal": equal, "ahead_s": ahead[name] / share}
 
 
-def take_in(system: Any, about: Round) -> None:
+def take_in(system: Any, about: RoundData) -> None:
     """Let a system have a round, and wait until it is durable and there is nothing left to do."""
     system.ingest(about.number, about.updates, aggregate=about.aggregate, metadata=about.metadata)
     system.flush()
     settle(system)
 
 
-def _taken_in(system: Any, about: Round, reads_only: bool) -> float:
+def _taken_in(system: Any, about: RoundData, reads_only: bool) -> float:
     """Processor seconds that the functions of a system needed for a round."""
     before = busy_s(system)
     if reads_only:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flstore.federated.recording import RoundData
 from flstore.task import Task
 
 
-@dataclass(frozen=True)
-class Round:
-    """What a round brings, as :meth:`flstore.system.System.ingest` takes it."""
-
-    number: int
-    updates: Mapping[str, Mapping[str, Any]]
-    aggregate: Mapping[str, Any]
-    metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def made_rounds(state: Mapping[str, Any], rounds: int, clients: int, seed: int = 0) -> Iterator[Round]:
+def made_rounds(state: Mapping[str, Any], rounds: int, clients: int, seed: int = 0) -> Iterator[RoundData]:
     """The model that training starts from as round 0, then rounds of updates that differ from it by a little noise.
 
     How long a request takes depends on what its updates weigh, not on whether they came from training.
@@ -43,14 +33,14 @@ def made_rounds(state: Mapping[str, Any], rounds: int, clients: int, seed: int =
     [(0, 0), (1, 4), (2, 4)]
     """
     rng = np.random.default_rng(seed)
-    yield Round(0, {}, state)
+    yield RoundData(0, {}, state)
     for number in range(1, rounds + 1):
         updates = {f"client-{i}": _noisy(state, rng) for i in range(clients)}
         rows = {
             name: {"loss": float(rng.uniform(0.1, 2.0)), "num_examples": int(rng.integers(10, 100)), "lr": 0.01}
             for name in updates
         }
-        yield Round(number, updates, _noisy(state, rng), rows)
+        yield RoundData(number, updates, _noisy(state, rng), rows)
 
 
 def _noisy(state: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:

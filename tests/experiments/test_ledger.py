@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from experiments import appb
+from experiments import appb, report
 from experiments.claims import Claim, Verdict, read_claims
 from experiments.ledger import build, write
 from experiments.rules import RULES, find
@@ -203,3 +206,29 @@ def test_the_page_shows_every_row_escaped_and_needs_no_network(tmp_path: Path):
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "ledger.csv", dtype=str, keep_default_na=False), ledger, check_dtype=False
     )
+
+
+def test_the_report_is_one_file_with_figures_words_and_claims(tmp_path: Path):
+    folder = tmp_path / "tab03"
+    folder.mkdir()
+    (folder / "figure.png").write_bytes(b"a picture")
+    cells = [
+        new_markdown_cell("# Table 3: hits\n\nWhat it <b>is</b>."),
+        new_code_cell("1 + 1"),
+        new_markdown_cell("**What to see.** This."),
+    ]
+    nbformat.write(new_notebook(cells=cells), folder / "executed.ipynb")
+    tab03().assign(bytes_moved=10**9).to_csv(folder / "data.csv", index=False)
+    run = {"parameters": {"rounds": 7, "per_round": 3}, "duration_s": 2.0, "git": None}
+    (folder / "run.json").write_text(json.dumps(run))
+    write(build({"tab03": tab03()}), tmp_path, "smoke")
+    ledger = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert "<td>Table 3: hits</td>" in ledger
+    assert f"<td>{len(tab03())}.00</td>" in ledger  # GB
+    report.main(["--scale", ".", "--results", str(tmp_path)])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Table 3: hits</h2>" in page
+    assert page.index("What it") < page.index("data:image/png;base64,YSBwaWN0dXJl") < page.index("What to see.")
+    assert page.count(">reproduced<") == 1 + 4
+    assert "<script" not in page
+    assert "https://" not in page

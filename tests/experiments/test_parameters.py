@@ -11,7 +11,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from experiments.parameters import HERE, NEEDS, NOT_TIMED, check_notebook, check_scale, chosen, load_scale
+from experiments.parameters import (
+    HERE,
+    NEEDS,
+    NOT_TIMED,
+    READERS,
+    check_notebook,
+    check_scale,
+    chosen,
+    load_recordings,
+    load_scale,
+)
 from experiments.room import check_room
 from flstore.errors import InvalidParameterError
 
@@ -31,7 +41,8 @@ def notebook_with(path: Path, *sources: str, tag: str = "parameters") -> Path:
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_fits_the_schema_and_the_notebooks(scale: str):
     for experiment, parameters in load_scale(scale).items():
-        check_notebook(HERE / f"{experiment}.ipynb", {**parameters, "outdir": "."})
+        also = {"recordings": "."} if experiment in READERS else {}
+        check_notebook(HERE / f"{experiment}.ipynb", {**parameters, **also, "outdir": "."})
 
 
 def test_unknown_scale_names_those_that_exist():
@@ -47,11 +58,14 @@ def test_unknown_scale_names_those_that_exist():
         (lambda p: p["fig07"].update(rounds=0), r"fig07\.rounds: 0 is less than the minimum"),
         (lambda p: p["fig07"].update(models=["resnet19"]), r"fig07\.models\.0: 'resnet19' is not one of"),
         (lambda p: p.update(fig99={}), "'fig99' was unexpected"),
+        (lambda p: p["fig07"].update(rounds=9), r"fig07\.rounds: 9 is more than the 3 of recordings\.rounds"),
+        (lambda p: p["load"].update(model="swin_v2_t"), "load: recordings.models lacks 'swin_v2_t'"),
+        (lambda p: p["recordings"].pop("seed"), "recordings: 'seed' is a required property"),
         (lambda p: p.pop("tab03"), "'tab03' is a required property"),
     ],
 )
 def test_a_scale_that_does_not_fit_names_the_place(change, message: str):
-    parameters = copy.deepcopy(load_scale("smoke"))
+    parameters = {**copy.deepcopy(load_scale("smoke")), "recordings": load_recordings("smoke")}
     change(parameters)
     with pytest.raises(InvalidParameterError, match=message):
         check_scale(parameters, "changed.yaml")
@@ -83,6 +97,10 @@ def test_too_little_disk_or_memory_is_said_with_the_figures():
         InvalidParameterError, match=r": scale needs about \d+\.\d GB of memory and \d+\.\d GB are free"
     ):
         check_room("smoke", scale, ["scale"])
+    with pytest.raises(
+        InvalidParameterError, match=r": the recorded runs of mobilenet_v3_small need about \d+\.\d GB of "
+    ):
+        check_room("smoke", scale, ["load"], {**load_recordings("smoke"), "per_round": 10**12})
     check_room("smoke", scale, ["tab01", "appb"])
 
 
@@ -107,7 +125,14 @@ def dry_run(tmp_path: Path, *config: str) -> subprocess.CompletedProcess[str]:
 def test_the_workflow_runs_every_experiment_and_the_ledger_by_default(tmp_path: Path):
     done = dry_run(tmp_path)
     assert done.returncode == 0, done.stderr
-    for name in ("tab03/data.csv", "fig07/figure.svg", "fig07/run.json", "ledger.html", "ledger.csv"):
+    for name in (
+        "recordings/resnet18.json",
+        "tab03/data.csv",
+        "fig07/figure.svg",
+        "fig07/run.json",
+        "ledger.html",
+        "ledger.csv",
+    ):
         assert f"{tmp_path}/smoke/{name}" in done.stdout + done.stderr
 
 

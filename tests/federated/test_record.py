@@ -283,3 +283,23 @@ def test_a_part_can_be_replayed_and_a_store_opened_over_the_recording(whole: Rec
         assert len(store.request("malicious_filtering", round=3).value.frame()) == 3
         with pytest.raises(InvalidParameterError, match="open on the recording itself"):
             whole.replay(store, **QUIET)
+
+
+def test_a_round_is_read_as_it_was_sent(whole: Recording, tmp_path: Path) -> None:
+    with FLStore.local(functions=1, root=str(tmp_path)) as store:
+        whole.replay(store, progress=False)
+        data, first = whole.read(2), whole.read(2, clients=1)
+        assert list(data.updates) == store.clients(2) == list(data.metadata)
+        assert list(first.updates) == store.clients(2)[:1] == list(first.metadata)
+        for client, update in data.updates.items():
+            assert same(update, store.update(2, client))
+        assert same(data.aggregate, store.aggregate(2))
+    start = whole.read(0)
+    assert not start.updates
+    assert same(start.aggregate, whole.read(0, clients=1).aggregate)
+    with pytest.raises(UpdateNotFoundError, match=r"round 9 was not recorded below .*; there are rounds 0 to \d"):
+        whole.read(9)
+
+
+def same(left: Any, right: Any) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
