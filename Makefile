@@ -34,8 +34,9 @@ $(READY): pyproject.toml constraints.txt
 reproduce: $(READY)
 	$(BIN)/snakemake reproduce-all --config scale=$(SCALE)
 
+# Two processes that train on two cores take turns; with OpenMP's default they would spin while they wait.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-sanitize-with notebooks/sanitize.cfg --nbval-cell-timeout 120 tests notebooks
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --nbval --nbval-sanitize-with notebooks/sanitize.cfg --nbval-cell-timeout 120 tests notebooks
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from flstore.federated.models import MODELS, build, load_arrays, state_arrays
     from flstore.federated.nvflare import FLStoreObserver
     from flstore.federated.recorder import record
-    from flstore.federated.recording import Recording, RoundData
+    from flstore.federated.recording import Recording
     from flstore.federated.restoring import resume
+    from flstore.federated.rounds import RoundData
     from flstore.federated.settings import SETTINGS, Settings
     from flstore.federated.splits import dirichlet_partition, iid_partition, partition, shard_partition
 
@@ -68,7 +69,7 @@ _MODULE_OF = {
     "Images": "data",
     "LocalGrid": "grid",
     "Recording": "recording",
-    "RoundData": "recording",
+    "RoundData": "rounds",
     "RunHistory": "app",
     "Settings": "settings",
     "build": "models",

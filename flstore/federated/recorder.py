@@ -15,7 +15,8 @@ from flwr.app import Array, ArrayRecord
 from flstore.display.progress import counter
 from flstore.errors import InvalidParameterError, RequestError
 from flstore.federated.app import run
-from flstore.federated.recording import Recording, Round, versions_here, warn_of_versions
+from flstore.federated.recording import Recording, versions_here, warn_of_versions
+from flstore.federated.rounds import Round
 from flstore.federated.scopes import replaced
 from flstore.federated.settings import Settings, settings_for
 from flstore.persistence import ObjectStore, remove

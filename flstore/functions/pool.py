@@ -227,9 +227,15 @@ class FunctionPool:
         self._joining = self._way_in()
         self._members_changed = asyncio.Event()
         await self._look()
+        joining = list(self._welcoming.values())  # one that is refused leaves the dictionary, and is raised here
         if self.cluster is None:  # ours has no status pages
             self.dashboard = await dashboard_of(self.client.scheduler)
-        await asyncio.gather(*self._welcoming.values())
+        await asyncio.gather(*joining)
+        until = self.loop.time() + START_TIMEOUT_S / 2
+        while self.cluster is not None and len(self.functions) < self._wanted and self.loop.time() < until:
+            await asyncio.sleep(RETRY_S)  # one did not answer in time, on a busy machine
+            await self._look()
+            await asyncio.gather(*self._welcoming.values())
         self._watcher = asyncio.ensure_future(self._watch())
 
     def _way_in(self) -> Joining:

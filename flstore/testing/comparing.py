@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 
 from flstore.errors import FLStoreError
-from flstore.federated.recording import RoundData
+from flstore.federated.rounds import RoundData
 
 FIELDS = (
     "queue_s", "fetch_s", "compute_s", "hits", "late_hits", "misses", "bytes_moved", "operations", "memory_bytes",

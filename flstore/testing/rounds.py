@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flstore.federated.recording import RoundData
+from flstore.federated.rounds import RoundData
 from flstore.task import Task
 
 
