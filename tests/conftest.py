@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
+import dask
 import pytest
 from hypothesis import settings
 
@@ -16,6 +17,10 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 # Connection files go where nobody looks for them; the folder goes with the process.
 _runtime = tempfile.TemporaryDirectory(prefix="flstore-test-")
 os.environ["FLSTORE_RUNTIME"] = _runtime.name
+
+# Functions start as forks of a process that has imported Dask once. Others start an interpreter each, as for users: those
+# of the tutorials, of the command, and of all that is tested in a process of its own.
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 settings.register_profile("flstore", deadline=None, print_blob=True)
 settings.load_profile("flstore")

@@ -7,6 +7,7 @@ import pandas as pd
 from experiments.claims import Claim, Finding, Verdict
 from experiments.coldstart import BASELINE, COLD, RESTARTED, STATES, WARM
 from experiments.frontier import named
+from experiments.integration import LOOP, NAMES
 from experiments.load import saturation
 from experiments.rules.common import Rule
 from flstore.simulator.frontier import CLAIRVOYANT, on_frontier
@@ -75,7 +76,33 @@ def first_answers(claim: Claim, data: pd.DataFrame) -> Finding:
     return Finding(Verdict.REPRODUCED if holds else Verdict.DIFFERS, why, measured=found, strong_baseline=strong)
 
 
+def in_a_line(claim: Claim, data: pd.DataFrame) -> Finding:
+    """One statement or one import in Flower, and in a second framework; training comes to the same, and is kept.
+
+    A loop of one's own is beside them: it is no framework.
+    """
+    frameworks = data[data["framework"] != NAMES[LOOP]]
+    others = data["lines_changed"] - data["imports_changed"]
+    found = "; ".join(
+        f"{row.framework}: {count} ({row.imports_changed} more of imports)" if count else f"{row.framework}: one import"
+        for row, count in zip(data.itertuples(), others, strict=True)
+    )
+    if len(frameworks) < 2:
+        return Finding(Verdict.NOT_RUN, "a second framework is not part of this scale", measured=found)
+    few = (others[frameworks.index].clip(lower=1) <= 1).all()
+    whole = bool(data["same_model"].all() and data["answered"].all())
+    kept = "; ".join(f"{row.framework}: {row.updates} updates" for row in data.itertuples())
+    why = (
+        f"lines counted in programs that ran with and without FLStore; their models are "
+        f"{'equal bit for bit' if data['same_model'].all() else 'not equal'}; kept: {kept}; the store "
+        f"{'answers' if data['answered'].all() else 'does not answer'} about the last round"
+    )
+    return Finding(Verdict.REPRODUCED if few and whole else Verdict.DIFFERS, why, measured=found)
+
+
 RULES = {
+    "C58": (Rule("integration", in_a_line),),
+    "N3": (Rule("integration", in_a_line),),
     "N1": (Rule("load", carried_to_saturation), Rule("coldstart", first_answers)),
     "N2": (Rule("frontier", cost_benefit),),
 }

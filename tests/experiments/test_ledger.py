@@ -77,7 +77,7 @@ def test_without_data_nothing_is_claimed():
     assert set(ledger["figure"]) == {""}
     reasons = ledger.set_index("id")["reason"]
     assert reasons["C40"] == "experiment tab03 was not run at this scale"
-    assert reasons["C58"] == "not yet run: there is no experiment integration so far"
+    assert reasons["C58"] == "experiment integration was not run at this scale"
 
 
 def test_what_one_experiment_does_not_say_another_adds():
