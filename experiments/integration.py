@@ -191,13 +191,13 @@ def figure(data: pd.DataFrame) -> Figure:
     axes.barh(data["framework"], others, color=COLOURS["FLStore"], height=0.4, label="statements")
     imports = {"left": others, "color": COLOURS["FLStore"], "alpha": 0.4, "height": 0.4, "label": "imports"}
     axes.barh(data["framework"], data["imports_changed"], **imports)
-    for number, row in enumerate(data.itertuples()):
-        new = [line[1:].strip() for line in row.diff.splitlines() if line.startswith("+")]
-        same = "same model" if row.same_model else "another model"
-        words = "\n".join([*new, f"{same}; {row.updates} updates kept"])
-        axes.annotate(words, (row.lines_changed + 0.1, number), va="center", fontsize=8, family="monospace")
+    for number, row in enumerate(data.to_dict("records")):
+        new = [line[1:].strip() for line in row["diff"].splitlines() if line.startswith("+")]
+        same = "same model" if row["same_model"] else "another model"
+        words = "\n".join([*new, f"{same}; {row['updates']} updates kept"])
+        axes.annotate(words, (row["lines_changed"] + 0.1, number), va="center", fontsize=8, family="monospace")
     axes.set(xlabel="lines that change", xlim=(0, 8), ylim=(len(data) - 0.5, -0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xticks(range(9))
     axes.legend(loc="lower right")
     drawn.suptitle("Lines that change in a training program, counted; outcome compared bit for bit")
     return drawn
