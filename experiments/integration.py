@@ -186,18 +186,18 @@ def figure(data: pd.DataFrame) -> Figure:
     import matplotlib.pyplot as plt
     from style import COLOURS
 
-    drawn, axes = plt.subplots(figsize=(10, 1.2 + 1.3 * len(data)), layout="constrained")
+    drawn, axes = plt.subplots(figsize=(11, 1.2 + 1.3 * len(data)), layout="constrained")
     others = data["lines_changed"] - data["imports_changed"]
     axes.barh(data["framework"], others, color=COLOURS["FLStore"], height=0.4, label="statements")
     imports = {"left": others, "color": COLOURS["FLStore"], "alpha": 0.4, "height": 0.4, "label": "imports"}
     axes.barh(data["framework"], data["imports_changed"], **imports)
     for number, row in enumerate(data.to_dict("records")):
-        new = [line[1:].strip() for line in row["diff"].splitlines() if line.startswith("+")]
+        new = [line[1:].split("#")[0].strip() for line in row["diff"].splitlines() if line.startswith("+")]
         same = "same model" if row["same_model"] else "another model"
         words = "\n".join([*new, f"{same}; {row['updates']} updates kept"])
         axes.annotate(words, (row["lines_changed"] + 0.1, number), va="center", fontsize=8, family="monospace")
-    axes.set(xlabel="lines that change", xlim=(0, 8), ylim=(len(data) - 0.5, -0.5))
-    axes.set_xticks(range(9))
+    axes.set(xlabel="lines that change", xlim=(0, 9), ylim=(len(data) - 0.5, -0.5))
+    axes.set_xticks(range(10))
     axes.legend(loc="lower right")
     drawn.suptitle("Lines that change in a training program, counted; outcome compared bit for bit")
     return drawn

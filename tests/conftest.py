@@ -18,8 +18,8 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 _runtime = tempfile.TemporaryDirectory(prefix="flstore-test-")
 os.environ["FLSTORE_RUNTIME"] = _runtime.name
 
-# Functions start as forks of a process that has imported Dask once. As for users, with an interpreter each, start those of
-# the tutorials, of the command, and of all that is tested in a process of its own.
+# Functions start as forks of a process that has imported Dask once. With an interpreter each, as for users, start those
+# of the tutorials, of the command, and of all that is tested in a process of its own.
 dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
 
 settings.register_profile("flstore", deadline=None, print_blob=True)
