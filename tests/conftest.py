@@ -26,6 +26,13 @@ settings.register_profile("flstore", deadline=None, print_blob=True)
 settings.load_profile("flstore")
 
 
+@pytest.fixture
+def own_interpreters() -> Iterator[None]:
+    """Functions start an interpreter each, with the environment and the connections of their own."""
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):
+        yield
+
+
 @pytest.fixture(scope="session")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A fast S3 server, one for all tests: each makes buckets of its own."""

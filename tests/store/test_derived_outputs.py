@@ -13,6 +13,8 @@ from tests.store.test_derived import derived, plain
 from tests.store.test_hangs import wait_until
 from tests.store.tiny_counts import FOLDER, passes
 
+pytestmark = pytest.mark.usefixtures("own_interpreters")
+
 TASK = {"model": "tests.store.tiny_counts:model", "data": "tests.store.tiny_counts:examples"}
 ASKED: dict[str, dict[str, Any]] = {
     "incentives": {},

@@ -98,6 +98,7 @@ def test_a_slow_function_answers_and_runs_freely_afterwards(open_store: Any) -> 
         pass
 
 
+@pytest.mark.usefixtures("own_interpreters")
 def test_severed_connections_are_closed_and_requests_answered(open_store: Any) -> None:
     store = open_store(functions=2)
     expected = similarity(store)
