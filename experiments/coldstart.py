@@ -133,6 +133,6 @@ def figure(data: pd.DataFrame) -> Figure:
             axes.annotate(f"{total:.2g} s", (place, total), ha="center", va="bottom", fontsize=9)
         axes.set(title=model, ylabel="seconds until the answer")
         axes.tick_params(axis="x", rotation=35, labelsize=9)
-    panels[0][-1].legend(loc="upper right")
+    panels[0][-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     drawn.suptitle("Cold, restarted and warm, measured (S3 on loopback; the paper has no such figure)")
     return drawn

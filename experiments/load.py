@@ -152,7 +152,7 @@ def figure(data: pd.DataFrame) -> Figure:
     shown = data.assign(functions=data["functions"].astype(str))
     for axes, column, label in (
         (left, "answered_per_s", "answered requests/s"),
-        (right, "median_s", "latency, s: median; dashed: 95th percentile"),
+        (right, "median_s", "latency, s (dashed: 95th percentile)"),
     ):
         common = {"x": "offered_per_s", "hue": "functions", "style": "functions", "markers": True, "dashes": False}
         sns.lineplot(shown, y=column, **common, ax=axes)
