@@ -67,7 +67,7 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any] | None:
-    """The commit of the source tree and whether files differ from it; None outside a repository."""
+    """The commit of the source tree, and whether files differ from it, results apart; None outside a repository."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -75,7 +75,8 @@ def commit() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
+        changes = git("status", "--porcelain", "--", ":(top)", ":(top,exclude)results")
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
         return None
 
