@@ -171,7 +171,7 @@ def figure(data: pd.DataFrame) -> Figure:
     replicas = list(dict.fromkeys(data["replicas"]))
     order = [WHOLE, STRUCK, AT_ONCE, EMPTY]
     colours = {"FLStore": COLOURS["FLStore"], BASELINE: COLOURS[BASELINE]}
-    size = (5.0 * len(replicas) + 2.5, 4.6)
+    size = (6.0 * len(replicas) + 2.5, 4.6)
     drawn, panels = plt.subplots(1, len(replicas), figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axes, copies in zip(panels[0], replicas, strict=True):
         part = data[data["replicas"] == copies]
@@ -187,6 +187,7 @@ def figure(data: pd.DataFrame) -> Figure:
         )
         axes.set(title=f"replicas: {copies}", xlabel="", ylabel="latency at the caller, s", yscale="log")
         axes.set_xticks(range(len(order)), [name.replace(", ", ",\n").replace(" lost", "\nlost", 1) for name in order])
+        axes.tick_params(axis="x", labelsize=9)
     legend(panels[0][-1], colours, twice, above)
     drawn.suptitle("Requests while functions are killed, measured (S3 on loopback; lines: what the claims allow)")
     return drawn
