@@ -113,7 +113,17 @@ def experiments_in(ledger: pd.DataFrame, outdir: Path) -> list[dict[str, Any]]:
         verdicts = [(str(v), counts[v]) for v in Verdict if counts[v]]
         about = {"name": name, "title": _title(outdir / name / "executed.ipynb"), "verdicts": verdicts}
         rows.append({**about, **_size(run.get("parameters", {}), outdir / name / "data.csv"), **_took(run)})
-    return rows
+    return sorted(rows, key=_place)
+
+
+def _place(row: Mapping[str, Any]) -> tuple[int, list[tuple[bool, int | str]]]:
+    """Where an experiment belongs: figures, tables, sections and appendices of the paper, then ours."""
+    kinds = ("Figure", "Table", "Section", "Appendix")
+    kind, _, rest = row["title"].partition(" ")
+    if kind not in kinds:
+        return len(kinds), [(True, row["title"])]
+    parts = rest.partition(":")[0].split(".")
+    return kinds.index(kind), [(False, int(part)) if part.isdigit() else (True, part) for part in parts]
 
 
 def _title(notebook: Path) -> str:

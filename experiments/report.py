@@ -26,10 +26,10 @@ def sections(ledger: pd.DataFrame, outdir: Path) -> Iterator[dict[str, Any]]:
     decided = ledger["figure"].str.split("/").str[0]
     for about in experiments_in(ledger, outdir):
         folder = outdir / about["name"]
-        if not (folder / "figure.png").exists():
+        if not (folder / "figure.svg").exists():
             continue
         before, after = _words(folder / "executed.ipynb")
-        picture = base64.b64encode((folder / "figure.png").read_bytes()).decode("ascii")
+        picture = base64.b64encode((folder / "figure.svg").read_bytes()).decode("ascii")
         claims = ledger[decided == about["name"]].to_dict("records")
         yield {**about, "before": before, "after": after, "picture": picture, "claims": claims}
 

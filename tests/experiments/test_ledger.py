@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from experiments import appb, report
 from experiments.claims import Claim, Verdict, read_claims
-from experiments.ledger import build, write
+from experiments.ledger import _place, build, write
 from experiments.rules import RULES, find
 from experiments.rules.common import percentage
 from flstore.errors import InvalidParameterError
@@ -211,7 +211,7 @@ def test_the_page_shows_every_row_escaped_and_needs_no_network(tmp_path: Path):
 def test_the_report_is_one_file_with_figures_words_and_claims(tmp_path: Path):
     folder = tmp_path / "tab03"
     folder.mkdir()
-    (folder / "figure.png").write_bytes(b"a picture")
+    (folder / "figure.svg").write_bytes(b"a picture")
     cells = [
         new_markdown_cell("# Table 3: hits\n\nWhat it <b>is</b>."),
         new_code_cell("1 + 1"),
@@ -228,7 +228,22 @@ def test_the_report_is_one_file_with_figures_words_and_claims(tmp_path: Path):
     report.main(["--scale", ".", "--results", str(tmp_path)])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h2>Table 3: hits</h2>" in page
-    assert page.index("What it") < page.index("data:image/png;base64,YSBwaWN0dXJl") < page.index("What to see.")
+    assert page.index("What it") < page.index("data:image/svg+xml;base64,YSBwaWN0dXJl") < page.index("What to see.")
     assert page.count(">reproduced<") == 1 + 4
     assert "<script" not in page
     assert "https://" not in page
+
+
+def test_the_papers_figures_come_first_in_its_order():
+    titles = [
+        "Cold",
+        "",
+        "Appendix A.2: x",
+        "Table 2: x",
+        "Figure 10: x",
+        "Section 5.6: x",
+        "Figure 9: x",
+        "Appendix A.1: x",
+    ]
+    expected = ["Figure 9: x", "Figure 10: x", "Table 2: x", "Section 5.6: x", "Appendix A.1: x", "Appendix A.2: x"]
+    assert sorted(titles, key=lambda title: _place({"title": title}))[:6] == expected
