@@ -45,6 +45,7 @@ class Retention:
         self._thread: threading.Thread | None = None
         self._again = self._warned = False
         self._seen: int | None = None
+        self._forgotten: Doomed | None = None
 
     def admit(self, arrival: Arrival) -> None:
         """Raise InvalidUpdateError for a round that was deleted, or is about to be. Called with the ingest lock held.
@@ -65,11 +66,39 @@ class Retention:
                 f"are kept (now {shown}) and older ones deleted; a larger retention keeps more. Nothing was kept"
             )
 
+    def make_room(self, coming: Arrival) -> None:
+        """Forget what a round that comes pushes out, and begin to erase it before that round is written.
+
+        Called with the ingest lock held. Otherwise all of the round would be on disk before anything was deleted,
+        because whoever writes it holds that lock.
+        """
+        if not any(key.kind is Kind.UPDATE for key in coming.buffers):
+            return
+        oldest = self._oldest(coming.round)
+        deletions = self._deletions
+        # Whoever deletes holds this lock and may be waiting for the one that we hold: then it is deleted afterwards.
+        if oldest is None or oldest == self._seen or not deletions.alone.acquire(blocking=False):
+            return
+        try:
+            doomed = self._too_old(coming.round)
+            if doomed is None or not doomed.rounds:
+                return
+            deletions.unfinished = frozenset(doomed.rounds)
+            deletions.forget(doomed)
+            self._forgotten = doomed
+        finally:
+            deletions.alone.release()
+        self._begin(oldest)
+
     def start(self) -> None:
         """Begin to delete what is too old, if a newer round came since the last time."""
         oldest = self._oldest()
+        if oldest is not None:
+            self._begin(oldest)
+
+    def _begin(self, oldest: int) -> None:
         with self._changed:
-            if oldest is None or oldest == self._seen:
+            if oldest == self._seen:
                 return
             self._seen = oldest
             self._again = True
@@ -82,9 +111,11 @@ class Retention:
         with self._changed:
             self._changed.wait_for(lambda: self._thread is None)
 
-    def _oldest(self) -> int | None:
-        """The oldest round that stays; None while there are fewer."""
+    def _oldest(self, coming: int | None = None) -> int | None:
+        """The oldest round that stays, with one that comes; None while there are fewer."""
         rounds = self._catalogue.rounds()
+        if coming is not None and coming not in rounds:
+            rounds = sorted([*rounds, coming])
         return rounds[-self.rounds] if len(rounds) >= self.rounds else None
 
     def _work(self) -> None:
@@ -104,6 +135,10 @@ class Retention:
     def _expire(self) -> None:
         deletions = self._deletions
         with deletions.alone:
+            forgotten, self._forgotten = self._forgotten, None
+            if forgotten is not None:
+                deletions.erase(forgotten)
+                deletions.unfinished = frozenset()
             doomed = self._too_old()
             if doomed is None or not doomed.rounds:
                 return
@@ -112,9 +147,9 @@ class Retention:
             deletions.erase(doomed)
             deletions.unfinished = frozenset()
 
-    def _too_old(self) -> Doomed | None:
+    def _too_old(self, coming: int | None = None) -> Doomed | None:
         """Rounds to delete, with those that an earlier failure left; and the aggregates among them that stay."""
-        oldest = self._oldest()
+        oldest = self._oldest(coming)
         if oldest is None:
             return None
         with self._catalogue.lock:

@@ -419,6 +419,8 @@ class FLStore(System):
         if self._retention is not None:
             self._retention.admit(arrival)
         with self._writing.taking_in(arrival) as noted:
+            if self._retention is not None:
+                self._retention.make_room(arrival)
             receipt = super()._take_in(arrival)
             noted.writes = receipt._writes
         if self._retention is not None:
