@@ -69,6 +69,30 @@ def test_disk_and_memory_stay_bounded_while_training_goes_on(
     check_index(store)
 
 
+def test_what_a_round_pushes_out_is_gone_before_the_round_is_written(
+    open_store: Callable[..., FLStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(functions=1, retention=2)
+    fill(store, range(1, 3))
+    store.flush()
+    submit, left = store._writer.submit, []
+
+    def watched(key: Any, buffer: Any) -> Any:
+        if not left:  # whoever ingests waits here, with the lock of ingests: erasing needs it no more
+            old = f"round={1:08d}"
+            wait_until(lambda: not any(old in path and "client" in path for path in stored(tmp_path / "root")))
+            left.extend(stored(tmp_path / "root"))
+        return submit(key, buffer)
+
+    monkeypatch.setattr(store._writer, "submit", watched)
+    fill(store, range(3, 4))
+    store.flush()
+    assert not any(f"round={3:08d}" in path for path in left)
+    assert (store.rounds(), store.clients(2), store.clients(3)) == ([2, 3], store.clients(3), store.clients(2))
+    assert store.aggregate(1)["seen"] == 1, "the model that the older one started from"
+    assert verify(tmp_path / "root", job="default").ok
+
+
 def test_functions_do_not_remember_what_was_dropped(tmp_path: Path) -> None:
     with FLStore.local(functions=1, root=f"memory://{tmp_path.name}-tombstones", retention=1, memory="64MiB") as store:
         for r in range(1, 12):
