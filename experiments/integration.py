@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pandas as pd
 
@@ -57,6 +58,7 @@ def measure(frameworks: list[str], rounds: int, clients: int) -> pd.DataFrame:
 
 def _flower(folder: Path, rounds: int, clients: int) -> dict[str, Any]:
     import torch
+    from flwr.serverapp.strategy import FedAvg
 
     from flstore.federated import run_app
     from flstore.federated.strategy import ROOT
@@ -70,23 +72,25 @@ def _flower(folder: Path, rounds: int, clients: int) -> dict[str, Any]:
     path.write_text(text.replace(stock, "from flstore.federated.strategy import"), encoding="utf-8")
 
     def play(app: Path) -> tuple[str, float]:
-        """What the app prints of its model, on all digits of its numbers."""
+        """Digest of the model that the strategy hands to the app."""
+        models, start = [], FedAvg.start
+
+        def watched(strategy: FedAvg, *args: Any, **options: Any) -> Any:
+            result = start(strategy, *args, **options)
+            models.append(b"".join(array.tobytes() for array in result.arrays.to_numpy_ndarrays()))
+            return result
+
         torch.manual_seed(0)
-        printed, began = io.StringIO(), time.perf_counter()
-        with contextlib.redirect_stdout(printed):
+        began = time.perf_counter()
+        with mock.patch.object(FedAvg, "start", watched), contextlib.redirect_stdout(io.StringIO()):
             run_app(app, clients=clients, num_server_rounds=rounds, local_epochs=1)
-        return printed.getvalue(), time.perf_counter() - began
+        (model,) = models
+        return hashlib.sha256(model).hexdigest(), time.perf_counter() - began
 
     root = str(folder / "root")
     without = play(before)
-    known = os.environ.get(ROOT)
-    os.environ[ROOT] = root
-    try:
+    with mock.patch.dict(os.environ, {ROOT: root}):
         observed = play(after)
-    finally:
-        os.environ.pop(ROOT)
-        if known is not None:
-            os.environ[ROOT] = known
     return {**_changed(text, path.read_text(encoding="utf-8")), **_outcome(root, without, observed)}
 
 
@@ -146,7 +150,8 @@ def _flare(folder: Path, rounds: int, clients: int) -> dict[str, Any]:
         (model,) = place.rglob("server.npy")
         return hashlib.sha256(model.read_bytes()).hexdigest(), took
 
-    return {**_changed(text, after), **_outcome(str(root), play("before", text), play("after", after))}
+    shown = after.replace(str(root), "/tmp/digits")
+    return {**_changed(text, shown), **_outcome(str(root), play("before", text), play("after", after))}
 
 
 def _changed(before: str, after: str) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def _changed(before: str, after: str) -> dict[str, Any]:
     new = [line[2:] for line in lines if line[0] == "+"]
     imports = sum(line.startswith(("import ", "from ")) for line in new)
     diff = "\n".join(line[0] + line[2:] for line in lines)
-    return {"lines_changed": len(new), "imports_changed": imports, "diff": diff.replace(tempfile.gettempdir(), "/tmp")}
+    return {"lines_changed": len(new), "imports_changed": imports, "diff": diff}
 
 
 def _outcome(root: str, without: tuple[str, float], observed: tuple[str, float]) -> dict[str, Any]:

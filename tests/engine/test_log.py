@@ -37,7 +37,7 @@ every_policy = pytest.mark.parametrize("policy", LIVE)
 
 
 @every_policy
-@settings(max_examples=15)
+@settings(max_examples=30)
 @given(history=histories(faults=True))
 def test_folding_a_log_decides_the_same(policy: str, history, tmp_path_factory: pytest.TempPathFactory):
     driver = drive(history, policy)
@@ -54,7 +54,7 @@ def test_folding_a_log_decides_the_same(policy: str, history, tmp_path_factory: 
 
 
 @every_policy
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(history=histories(faults=True), data=st.data())
 def test_when_loads_are_done_changes_no_decision(policy: str, history, data: st.DataObject):
     """Reports come in any order and however late, or never, and what follows is decided as before."""
@@ -80,7 +80,7 @@ def test_when_loads_are_done_changes_no_decision(policy: str, history, data: st.
 
 
 @every_policy
-@settings(max_examples=15)
+@settings(max_examples=30)
 @given(history=histories(faults=False))
 def test_a_log_without_failures_is_decided_by_ingests_and_requests_alone(policy: str, history):
     driver = drive(history, policy)

@@ -17,21 +17,21 @@ every_policy = pytest.mark.parametrize("policy", LIVE)
 
 
 @every_policy
-@settings(max_examples=35)
+@settings(max_examples=70)
 @given(history=histories(faults=True))
 def test_index_functions_and_wants_agree_after_every_event(policy: str, history):
     drive(history, policy, check=True)
 
 
 @every_policy
-@settings(max_examples=35)
+@settings(max_examples=70)
 @given(history=histories(faults=True), replicas=st.integers(1, 2))
 def test_copies_follow_what_is_held_and_stand_in_for_it(policy: str, history, replicas: int):
     drive(history, policy, check=True, replicas=replicas)
 
 
 @every_policy
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(history=histories(faults=True))
 def test_an_equal_history_gives_equal_decisions(policy: str, history):
     once, again = drive(history, policy), drive(history, policy)
@@ -40,7 +40,7 @@ def test_an_equal_history_gives_equal_decisions(policy: str, history):
 
 
 @every_policy
-@settings(max_examples=20)
+@settings(max_examples=30)
 @given(history=histories(faults=False))
 def test_functions_end_up_the_same_in_whatever_order_moves_arrive(policy: str, history):
     """Generations alone decide: a load counts unless the object was dropped after it was decided."""
