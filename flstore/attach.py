@@ -66,8 +66,10 @@ class Reader(ObjStoreAgg):
 
     Examples
     --------
-    >>> with FLStore.attach("./flstore-data") as reader:  # doctest: +SKIP
-    ...     reader.request("clustering", round=3, k=2).value
+    >>> from flstore import FLStore
+    >>> with FLStore.attach("./flstore-data") as reader:
+    ...     reader.request("clustering", round=3, k=2).record.status
+    'done'
     """
 
     name: ClassVar[str] = "FLStore"

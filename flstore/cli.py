@@ -174,7 +174,8 @@ def reproduce(
 
     ledger = reproduce(scale, experiments, dry_run, quiet=json)
     if json:
-        _print_json({"scale": scale, "ledger": str(ledger), "done": ledger.is_file()})
+        found = None if ledger is None else {"page": str(ledger.page), "verdicts": ledger.counts().to_dict()}
+        _print_json({"scale": scale, "dry_run": dry_run, "ledger": found})
     elif not dry_run:
         print(ledger)
 

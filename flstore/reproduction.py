@@ -1,13 +1,89 @@
-"""Runs the paper's experiments: snakemake, in a checkout of the project."""
+"""Runs the paper's experiments, by snakemake in a checkout of the project, and reads what was found."""
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from flstore.errors import FLStoreError, InvalidParameterError, OptionalDependencyError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ledger:
+    """Every claim of the paper, with what was found at one scale and the verdict on it.
+
+    Attributes
+    ----------
+    scale : str
+        How much was computed.
+    page : Path
+        ``ledger.html``, which says it all.
+    claims : DataFrame
+        One row a claim, by its id: section, experiment, quantity, the paper's value, ours measured and modelled, that
+        against a strong baseline, verdict, reason, and the figure's path below the folder of the page.
+
+    Examples
+    --------
+    >>> ledger = Ledger.read("laptop")
+    >>> len(ledger.claims)
+    61
+    >>> int(ledger.counts().sum())
+    61
+    """
+
+    scale: str
+    page: Path
+    claims: pd.DataFrame
+
+    @classmethod
+    def read(cls, scale: str = "smoke") -> Self:
+        """What the checkout that this process runs in has below ``results/``.
+
+        Parameters
+        ----------
+        scale : str
+            As for :func:`reproduce`.
+
+        Raises
+        ------
+        InvalidParameterError
+            There is no checkout here, or nothing was reproduced at that scale.
+        """
+        import pandas as pd
+
+        page = checkout() / "results" / scale / "ledger.html"
+        table = page.with_suffix(".csv")
+        if not table.is_file():
+            there = ", ".join(sorted(path.parent.name for path in page.parents[1].glob("*/ledger.csv"))) or "none"
+            raise InvalidParameterError(
+                f"there is no {table}; scales with a ledger: {there}; `flstore reproduce --scale {scale}` makes it"
+            )
+        return cls(scale, page, pd.read_csv(table, index_col="id", dtype=str))
+
+    def counts(self) -> pd.Series:
+        """How many claims have each verdict, the most frequent first."""
+        return self.claims["verdict"].value_counts()
+
+    def frame(self) -> pd.DataFrame:
+        """The claims, to compute on."""
+        return self.claims
+
+    def __repr__(self) -> str:
+        from flstore.display.ledger import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        from flstore.display.ledger import html
+
+        return html(self)
 
 
 def checkout() -> Path:
@@ -28,8 +104,8 @@ def checkout() -> Path:
     )
 
 
-def reproduce(scale: str, experiments: str = "", dry_run: bool = False, quiet: bool = False) -> Path:
-    """Let snakemake make what is missing or out of date, and return the path of the ledger.
+def reproduce(scale: str, experiments: str = "", dry_run: bool = False, quiet: bool = False) -> Ledger | None:
+    """Let snakemake make what is missing or out of date, and return the ledger.
 
     Parameters
     ----------
@@ -41,6 +117,11 @@ def reproduce(scale: str, experiments: str = "", dry_run: bool = False, quiet: b
         Only say what would be done.
     quiet : bool
         Leave the output stream to the caller: what snakemake prints there goes to the error stream.
+
+    Returns
+    -------
+    Ledger or None
+        None of a dry run when there is no ledger yet.
 
     Raises
     ------
@@ -64,4 +145,5 @@ def reproduce(scale: str, experiments: str = "", dry_run: bool = False, quiet: b
     )
     if done.returncode:
         raise FLStoreError(f"snakemake ended with status {done.returncode}; what it said is above")
-    return folder / "results" / scale / "ledger.html"
+    there = (folder / "results" / scale / "ledger.csv").is_file()
+    return Ledger.read(scale) if there or not dry_run else None

@@ -326,8 +326,9 @@ class FLStore(System):
 
         Examples
         --------
-        >>> reader = FLStore.attach("./flstore-data")  # doctest: +SKIP
-        >>> reader.request("malicious_filtering", round=7).value  # doctest: +SKIP
+        >>> with FLStore.attach("./flstore-data") as reader:
+        ...     reader.request("malicious_filtering", round=3).value.flagged
+        []
         """
         from flstore.attach import Reader
 
@@ -683,8 +684,10 @@ class FLStore(System):
 
         Examples
         --------
-        >>> with store.monitor():  # doctest: +SKIP
-        ...     train(store)
+        >>> with store.monitor() as monitor:
+        ...     answer = store.request("clustering", round=3, k=2)
+        >>> monitor.closed
+        True
         """
         from flstore.monitor import Monitor
 

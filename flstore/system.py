@@ -349,7 +349,8 @@ class System(ABC):
 
         Examples
         --------
-        >>> strategy = store.observe(FedAvg())  # doctest: +SKIP
+        >>> from flwr.serverapp.strategy import FedAvg
+        >>> strategy = store.observe(FedAvg())
         """
         self._check_may_write()
         from flstore.federated.flower import observe
@@ -554,8 +555,11 @@ class System(ABC):
 
         Examples
         --------
-        >>> network.load_state_dict(store.restore(7))  # doctest: +SKIP
-        >>> strategy.start(grid, store.restore(7, kind="array_record"), num_rounds=3)  # doctest: +SKIP
+        >>> from flstore.testing.sample_task import model
+        >>> model().load_state_dict(store.restore(3))
+        <All keys matched successfully>
+        >>> len(store.restore(3, kind="array_record"))  # what the start() of a Flower strategy takes
+        3
         """
         from flstore.federated.restoring import check_kind, convert
 
@@ -634,8 +638,9 @@ class System(ABC):
 
         Examples
         --------
-        >>> store.task(model="mytask.net:build", data="mytask.data:held_out")  # doctest: +SKIP
-        >>> store.request("incentives", round=3).value  # doctest: +SKIP
+        >>> task = store.task(model="flstore.testing.sample_task:model", data="flstore.testing.sample_task:data")
+        >>> len(store.request("incentives", round=3).value.frame())
+        5
         """
         given = {"model": model, "data": data, "metric": metric, "precision": precision}
         if new := {name: value for name, value in given.items() if value is not None}:
@@ -703,7 +708,12 @@ class System(ABC):
 
         Examples
         --------
-        >>> await store.ask("clustering", round=3, k=2)  # doctest: +SKIP
+        In a notebook, ``answer = await store.ask("clustering", round=3, k=2)``; elsewhere:
+
+        >>> import asyncio
+        >>> answer = asyncio.run(store.ask("clustering", round=3, k=2))
+        >>> answer.record.status
+        'done'
         """
         started = time.perf_counter()
         scope = {name: scope_and_params.pop(name, None) for name in ("round", "client", "rounds")}
@@ -786,7 +796,8 @@ class System(ABC):
 
         Examples
         --------
-        >>> store.request("clustering", round=3, k=2).value.labels  # doctest: +SKIP
+        >>> store.request("clustering", round=3, k=2).value.frame().columns.tolist()
+        ['cluster', 'distance', 'x', 'y']
         """
         return self.submit(workload, **scope_and_params).result()
 

@@ -77,7 +77,7 @@ def observe(store: Ingests, strategy: _S, *, buffer_bytes: int = 1 << 30) -> _S:
     Examples
     --------
     >>> from flwr.serverapp.strategy import FedAvg
-    >>> strategy = observe(store, FedAvg())  # doctest: +SKIP
+    >>> strategy = observe(store, FedAvg())
     """
     if hooks.is_observed(strategy, store):
         return strategy

@@ -58,8 +58,12 @@ def resume(strategy: _S, after: int) -> _S:
 
     Examples
     --------
-    >>> strategy = resume(store.observe(FedAvg()), after=7)  # doctest: +SKIP
-    >>> strategy.start(grid, store.restore(7, kind="array_record"), num_rounds=3)  # rounds 8 to 10  # doctest: +SKIP
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> strategy = resume(store.observe(FedAvg()), after=3)
+
+    What it starts from, in the main of a ServerApp; the rounds are 4 to 6:
+
+    >>> strategy.start(grid, store.restore(3, kind="array_record"), num_rounds=3)  # doctest: +SKIP
     """
     if isinstance(after, bool) or not isinstance(after, int) or after < 0:
         raise InvalidParameterError(f"after is the number of a round, from 0 on, got {after!r}")

@@ -109,7 +109,7 @@ def clearing_price(offers: Sequence[Sequence[tuple[float, float]]]) -> float:
     --------
     >>> clearing_price([[(0.5, 0.6), (0.0, 0.0)], [(0.4, 0.3), (0.0, 0.0)]])
     0.0
-    >>> 0.5 < clearing_price([[(0.5, 1.0), (0.0, 0.0)], [(0.4, 0.3), (0.0, 0.0)]]) < 0.55
+    >>> 0.5 <= clearing_price([[(0.5, 1.0), (0.0, 0.0)], [(0.4, 0.3), (0.0, 0.0)]]) < 0.55
     True
     """
 

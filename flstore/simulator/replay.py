@@ -103,7 +103,7 @@ def replay(
     ...     trace.assign(request=trace["round"]), "p2", ingest="posthoc", link="s3-same-region", interval_s=0.1
     ... )
     >>> hurried.hits, hurried.late_hits, hurried.misses
-    (0, 190, 10)
+    (10, 180, 10)
     """
     if ingest not in INGESTS:
         raise InvalidParameterError(f"ingest must be 'online', 'posthoc' or 'timed', got {ingest!r}")

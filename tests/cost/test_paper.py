@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
-import importlib
 from importlib import resources
 from pathlib import Path
 
@@ -194,13 +192,3 @@ def test_bad_numbers_are_refused() -> None:
         capacity.functions_for(1.0, 0)
     with pytest.raises(InvalidParameterError, match="rounds"):
         capacity.stored_bytes(1, -1, 1.0)
-
-
-@pytest.mark.parametrize("name", ["capacity", "idle", "model", "paper", "report", "sheets", "scale"])
-def test_the_examples_in_the_docstrings_run(name: str) -> None:
-    module = importlib.import_module(f"flstore.cost.{name}")
-    assert doctest.testmod(module).failed == 0
-
-
-def test_the_example_of_the_package_runs() -> None:
-    assert doctest.testmod(importlib.import_module("flstore.cost")).failed == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import flstore.system
 from flstore import FLStore, policies
 from flstore.baselines import ObjStoreAgg
 from flstore.engine import fold
@@ -254,9 +252,3 @@ def test_a_policy_that_raises_keeps_nothing_alive(open_store: Callable[..., FLSt
     with pytest.warns(RuntimeWarning, match="stumbles"):
         assert store.delete(client="c2", progress=False).memory_copies == 2
     assert not [key for key in held(store) if key.client == "c2"]
-
-
-def test_the_examples_run() -> None:
-    outcome = doctest.testmod(flstore.system, optionflags=doctest.ELLIPSIS)
-    assert outcome.attempted >= 3
-    assert outcome.failed == 0
