@@ -95,10 +95,11 @@ rule ledger:
         "experiments/claims.csv",
         "experiments/claims.py",
         sorted(map(str, Path("experiments/rules").glob("*.py"))),
-        expand("experiments/{name}", name=["ledger.py", "ledger.html.j2", "report.py", "report.html.j2", "page.css"]),
+        expand("experiments/{name}", name=["ledger.py", "ledger.html.j2", "index.md.j2", "report.py", "report.html.j2", "page.css"]),
     output:
         report(OUT + "/ledger.html", caption="experiments/captions/ledger.rst", category="Ledger"),
         OUT + "/ledger.csv",
+        OUT + "/README.md",
         OUT + "/report.html",
     localrule: True
     shell:

@@ -13,10 +13,11 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 PAGES = (
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/*.md", "docs/reference/*.md", "flstore/*/*.md"),
-    *("benchmarks/README.md", "notebooks/[0-9]*.ipynb", "examples/*/README.md"),
+    *("benchmarks/README.md", "notebooks/[0-9]*.ipynb", "examples/*/README.md", "results/laptop/README.md"),
 )
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 _STORE = "docs/reference/store.md"
+_PAPER = "docs/reproduce.md", "results/laptop/README.md"
 
 
 def pages() -> list[str]:
@@ -46,9 +47,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"FLStore": "README.md"},
         {"Tutorials": [page for page in there if page.endswith(".ipynb")]},
         {"Guides": [
-            *below("docs"), {"Simulator": "flstore/simulator/README.md"}, {"Cost": "flstore/cost/README.md"},
+            *(page for page in below("docs") if page != _PAPER[0]),
+            {"Simulator": "flstore/simulator/README.md"}, {"Cost": "flstore/cost/README.md"},
             {"The policy that learns": "flstore/policies/ADAPTIVE.md"}, *examples,
         ]},
+        {"The paper": list(_PAPER)},
         {"Reference": reference},
         {"Benchmarks": "benchmarks/README.md"},
         {"Project": [{"Contributing": "CONTRIBUTING.md"}, {"Changelog": "CHANGELOG.md"}]},

@@ -1,7 +1,7 @@
 """The ledger: every claim of the paper beside what was found, as one HTML page and one CSV file.
 
 ``python -m experiments.ledger --scale smoke tab03 fig07`` reads ``results/smoke/<experiment>/data.csv`` and writes
-``results/smoke/ledger.html`` and ``ledger.csv``.
+``results/smoke/ledger.html`` and ``ledger.csv``, and a ``README.md`` that shows the figures.
 """
 
 from __future__ import annotations
@@ -71,29 +71,40 @@ def build(data: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def write(ledger: pd.DataFrame, outdir: Path, scale: str) -> None:
-    """Write ``ledger.html`` and ``ledger.csv`` into `outdir`. The page needs no network and runs no script."""
+    """Write ``ledger.html``, ``ledger.csv`` and ``README.md``. The page needs no network and runs no script."""
     counts = Counter(ledger["verdict"])
-    page = page_of(
-        "ledger.html.j2",
-        scale=scale,
-        summary=[(str(v), counts[v]) for v in Verdict],
-        judged=int(len(ledger) - counts[Verdict.NOT_RUN]),
-        columns=COLUMNS,
-        rows=ledger.to_dict("records"),
-        experiments=experiments_in(ledger, outdir),
-    )
+    shared = {
+        "scale": scale,
+        "summary": [(str(v), counts[v]) for v in Verdict],
+        "experiments": experiments_in(ledger, outdir),
+    }
+    judged = int(len(ledger) - counts[Verdict.NOT_RUN])
+    page = page_of("ledger.html.j2", **shared, judged=judged, columns=COLUMNS, rows=ledger.to_dict("records"))
+    command = f"make reproduce SCALE={scale}"
+    index = page_of("index.md.j2", **shared, command=command, where=_where(outdir), claims=len(ledger))
     outdir.mkdir(parents=True, exist_ok=True)
     (outdir / "ledger.html").write_text(page, encoding="utf-8")
+    (outdir / "README.md").write_text(index, encoding="utf-8")
     ledger.to_csv(outdir / "ledger.csv", index=False)
 
 
+def _where(outdir: Path) -> str:
+    """At what commits, and on what machines, the experiments ran."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(outdir.glob("*/run.json"))]
+    commits = {run["git"]["commit"][:9] + " and changes" * run["git"]["modified"] for run in runs if run["git"]}
+    known = [run["machine"] for run in runs]
+    machines = {f"{m['processor']}, {m['cores']} cores, {m['memory_bytes'] / 1e9:.0f} GB" for m in known}
+    at = f" at commit {', '.join(sorted(commits))}" if commits else ""
+    return at + (f", on {'; '.join(sorted(machines))}" if machines else "")
+
+
 def page_of(template: str, **values: Any) -> str:
-    """A page from a template beside this file, with its values escaped."""
+    """A page from a template beside this file; values are escaped in HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.claims import read_claims
+from flstore.reproduction import Ledger
+
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -36,3 +39,9 @@ def test_links_and_pictures_lead_somewhere() -> None:
     assert targets
     for target in targets:
         assert (README.parent / target).exists(), target
+
+
+def test_the_verdicts_are_those_of_the_committed_ledger() -> None:
+    counts = Ledger.read("laptop").counts().to_dict()
+    assert counts == {verdict: int(n) for verdict, n in re.findall(r"^\| ([a-z ]+) \| (\d+) \|$", TEXT, re.MULTILINE)}
+    assert sum(counts.values()) == len(read_claims())

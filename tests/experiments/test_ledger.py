@@ -219,12 +219,18 @@ def test_the_report_is_one_file_with_figures_words_and_claims(tmp_path: Path):
     ]
     nbformat.write(new_notebook(cells=cells), folder / "executed.ipynb")
     tab03().assign(bytes_moved=10**9).to_csv(folder / "data.csv", index=False)
-    run = {"parameters": {"rounds": 7, "per_round": 3}, "duration_s": 2.0, "git": None}
+    machine = {"processor": "a chip", "cores": 2, "memory_bytes": 16 * 10**9}
+    run = {"parameters": {"rounds": 7, "per_round": 3}, "duration_s": 2.0, "git": None, "machine": machine}
     (folder / "run.json").write_text(json.dumps(run))
     write(build({"tab03": tab03()}), tmp_path, "smoke")
     ledger = (tmp_path / "ledger.html").read_text(encoding="utf-8")
     assert "<td>Table 3: hits</td>" in ledger
     assert f"<td>{len(tab03())}.00</td>" in ledger  # GB
+    index = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "`make reproduce SCALE=smoke` made this, on a chip, 2 cores, 16 GB." in index
+    assert "| reproduced | 4 |" in index
+    assert "[Table 3: hits](#tab03)" in index
+    assert "(tab03/figure.png)](tab03/figure.svg)" in index
     report.main(["--scale", ".", "--results", str(tmp_path)])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<h2>Table 3: hits</h2>" in page
