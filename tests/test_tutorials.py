@@ -30,5 +30,6 @@ def test_a_tutorial_is_committed_as_it_ran(path: Path):
     outputs = [output for cell in code for output in cell.outputs]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
+    assert "execution" not in str([cell.metadata for cell in code])  # when each cell ran: a difference in every commit
     assert "/home/" not in str(outputs)
     assert "site-packages" not in str(outputs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flstore.display.facts import Sheet
 from flstore.display.table import view
-from flstore.display.words import location, printable
+from flstore.display.words import printable
 
 if TYPE_CHECKING:
     from flstore.reproduction import Ledger
@@ -30,7 +30,7 @@ def _sheet(ledger: Ledger) -> Sheet:
         ("scale", printable(ledger.scale)),
         ("claims", f"{len(ledger.claims):,}"),
         *((printable(verdict), f"{count:,}") for verdict, count in ledger.counts().items()),
-        ("page", location(str(ledger.page))),
+        ("page", printable("/".join(ledger.page.parts[-3:]))),
     ]
     table = replace(view(ledger.claims[_SHOWN].fillna("")), title="Claims")
     return Sheet("Claims of the paper", pairs, "", table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -89,6 +90,8 @@ class Aggregation(Workload):
     trim : float
         For "trimmed_mean": which share of the values to leave out at either end, rounded down to whole clients;
         below 0.5.
+    without : sequence of str
+        Clients to leave out: what the model would have been without them.
 
     Notes
     -----
@@ -112,6 +115,9 @@ class Aggregation(Workload):
     >>> result.tensors["dense.weight"].shape, int(result.tensors["steps"])
     ((8, 4), 20)
 
+    >>> job.ask(Aggregation(without=["c0", "c1"]), round=2).clients
+    ['c2', 'c4', 'c5']
+
     With a store: ``store.request("aggregation", round=2, rule="median").value.tensors``
     """
 
@@ -121,21 +127,35 @@ class Aggregation(Workload):
 
     rule: str = "mean"
     trim: float = 0.1
+    without: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_choice(self.name, "rule", self.rule, RULES)
         if isinstance(self.trim, bool) or not isinstance(self.trim, (int, float)) or not 0 <= self.trim < 0.5:
             raise InvalidParameterError(f"{self.name}: trim={self.trim!r} is no number of at least 0 and below 0.5")
+        if isinstance(self.without, str) or not all(isinstance(client, str) for client in self.without):
+            raise InvalidParameterError(f"{self.name}: without is a list of client ids, not {self.without!r}")
+        object.__setattr__(self, "without", tuple(self.without))
 
     def needs(self, scope: Scope, catalogue: Catalogue) -> list[Key]:
         round = require_round(self.name, scope)
-        clients = catalogue.clients(round)
+        clients = self._kept(round, catalogue.clients(round))
         keys = [Key(scope.job, Kind.UPDATE, round, client) for client in clients]
         if self.rule == "mean":
             known = set(clients)
             told = [client for client in catalogue.clients_with_metadata(round) if client in known]
             keys += [Key(scope.job, Kind.METADATA, round, client) for client in told]
         return keys
+
+    def _kept(self, round: int, clients: Sequence[str]) -> list[str]:
+        if odd := sorted(set(self.without) - set(clients)):
+            raise InvalidParameterError(
+                f"{self.name}: without names {', '.join(map(repr, odd))}, not among the clients of round {round}: "
+                f"{', '.join(clients[:20])}"
+            )
+        if kept := [client for client in clients if client not in self.without]:
+            return kept
+        raise InvalidParameterError(f"{self.name}: without names every client of round {round}")
 
     def compute(self, inputs: Inputs) -> AggregationResult:
         updates = inputs.updates(require_round(self.name, inputs.scope))

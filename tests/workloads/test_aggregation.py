@@ -58,6 +58,31 @@ def test_equals_numpy_and_scipy_for_every_dtype_and_across_chunks(job, random, r
     assert result.trimmed == {"mean": 0, "median": (len(clients) - 1) // 2}.get(rule, int(0.2 * len(clients)))
 
 
+@pytest.mark.parametrize("rule", REFERENCE)
+def test_who_is_left_out_is_as_if_never_there(job, random, rule):
+    updates, weights = ingest(job, random, "abcde", long="float32")
+    result = job.ask(make("aggregation", rule=rule, trim=0.2, without=["d", "a"]), round=1)
+    rows = np.stack([updates[c]["long"] for c in "bce"]).astype(np.float64)
+    assert result.clients == ["b", "c", "e"]
+    expected = REFERENCE[rule](rows, weights[[1, 2, 4]])
+    np.testing.assert_allclose(result.tensors["long"], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("without", "message"),
+    [
+        ("a", "a list of client ids, not 'a'"),
+        ([1], r"a list of client ids, not \[1\]"),
+        (["z"], "names 'z', not among the clients of round 1: a, b"),
+        (["a", "b"], "names every client of round 1"),
+    ],
+)
+def test_leaving_out_whom_there_is_not_or_all_is_refused(job, random, without, message):
+    ingest(job, random, "ab", long="float32")
+    with pytest.raises(InvalidParameterError, match=message):
+        job.ask(make("aggregation", without=without), round=1)
+
+
 def test_sums_are_taken_in_float64(job):
     job.add(1, {"a": {"w": np.float32([1e8])}, "b": {"w": np.float32([1.0])}, "c": {"w": np.float32([-1e8])}})
     assert job.ask(make("aggregation"), round=1).tensors["w"] == pytest.approx(1 / 3, rel=1e-6)
