@@ -7,16 +7,21 @@ import importlib
 import inspect
 import io
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.serverapp.strategy import FedAvg
 
 import flstore
+from flstore.testing.sample_job import sample_job
+from tests.sample_store import fill
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = sorted(
@@ -24,7 +29,11 @@ PACKAGES = sorted(
     for path in (ROOT / "flstore").glob("*/**/__init__.py")
     if "__all__" in path.read_text(encoding="utf-8")
 )
-DOCUMENTS = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCUMENTS = [
+    str(path.relative_to(ROOT))
+    for where in ("README.md", "docs/*.md", "flstore/*/*.md")
+    for path in sorted(ROOT.glob(where))
+]
 _BLOCK = re.compile(r"^```python\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -100,17 +109,28 @@ def blocks(document: str) -> list[str]:
     return _BLOCK.findall((ROOT / document).read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[flstore.FLStore]:
+    """The ``store`` of blocks that do not open one: the sample job, in ``./recorded``, and asked once."""
+    with flstore.FLStore.local(functions=1, memory="64MiB", root=tmp_path / "recorded") as opened:
+        fill(opened, sample_job())
+        opened.request("clustering", round=3, k=2)
+        yield opened
+
+
 @pytest.mark.parametrize("document", [document for document in DOCUMENTS if blocks(document)])
-def test_the_blocks_of_a_document_run_one_after_another(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As a reader would run them: in an empty folder, each knowing what those before it made."""
+def test_the_blocks_of_a_document_run_one_after_another(
+    document: str, store: flstore.FLStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As a reader would run them: in a folder with a store and tables, each knowing what those before it made."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "__main__"}
-    with contextlib.ExitStack() as stack, contextlib.redirect_stdout(io.StringIO()):
+    for name in ("prices", "links"):
+        shutil.copyfile(ROOT / "flstore" / "cost" / f"{name}.yaml", tmp_path / f"my-{name}.yaml")
+    names: dict[str, Any] = {"__name__": "__main__", "store": store}
+    with ThreadPoolExecutor(1) as executor, contextlib.redirect_stdout(io.StringIO()):
+        names["executor"] = executor
         for block in blocks(document):
             if "FedAvg(" in block and "FedAvg" not in names:  # the line that changes in an app that has these
-                from flwr.serverapp.strategy import FedAvg
-
-                store = stack.enter_context(flstore.FLStore.local(functions=1, memory="64MiB", root="memory://docs"))
                 names |= {"FedAvg": FedAvg, "store": store}
             exec(compile(block, document, "exec"), names)
 

@@ -12,7 +12,7 @@ import pytest
 
 from flstore import FLStore
 from flstore.testing.sample_job import sample_job
-from flstore.types import Kind
+from tests.sample_store import fill
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = re.compile(r"^ *>>> (?!.*# doctest: \+SKIP)", flags=re.MULTILINE)
@@ -33,13 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Iterator[FLStore]:
     """The ``store`` of examples that do not open one: the sample job, in ``./flstore-data``."""
-    job = sample_job()
     with FLStore.local(functions=1, root=folder / "flstore-data", memory="64MiB") as opened:
-        for round in (0, *job.rounds()):
-            objects = {key: job.read(key) for key in job.buffers if key.round == round}
-            of = {kind: {k.client: value for k, value in objects.items() if k.kind is kind} for kind in Kind}
-            aggregate = of[Kind.AGGREGATE].get(None)
-            opened.ingest(round, of[Kind.UPDATE], aggregate=aggregate, metadata=of[Kind.METADATA]).wait()
+        fill(opened, sample_job())
         yield opened
 
 

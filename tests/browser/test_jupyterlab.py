@@ -138,10 +138,14 @@ class Page:
         self.page.locator(".jp-Notebook").wait_for(timeout=120_000)
         self.page.locator("text=/Python 3 \\(ipykernel\\).*/").first.wait_for(timeout=120_000)
 
+    def menu(self, name: str, item: str) -> None:
+        """Choose what a pattern matches from a menu."""
+        self.page.get_by_role("menuitem", name=name, exact=True).click()
+        self.page.get_by_role("menuitem", name=re.compile(item)).first.click()
+
     def run_all(self) -> None:
         self.page.locator(".jp-Notebook .jp-Cell").first.click()
-        self.page.get_by_role("menuitem", name="Run", exact=True).click()
-        self.page.get_by_role("menuitem", name=re.compile(r"^Run All Cells$")).first.click()
+        self.menu("Run", "^Run All Cells$")
 
     def await_end(self, cells: int, seconds: float = 400) -> None:
         """Wait until so many code cells have run; an error stops the notebook, and the wait."""
@@ -151,8 +155,7 @@ class Page:
         last.wait_for(timeout=1000)
 
     def save(self) -> None:
-        self.page.get_by_role("menuitem", name="File", exact=True).click()
-        self.page.get_by_role("menuitem", name=re.compile("^Save Notebook")).first.click()
+        self.menu("File", "^Save Notebook")
 
     def close(self) -> None:
         self.page.close()
@@ -171,8 +174,7 @@ def test_a_tutorial_runs_and_shows_itself(lab: Lab, chromium: Any, shots: Path, 
         c for c in nbformat.read(lab.root / name, as_version=4).cells if c.cell_type == "code" and c.source.strip()
     ]
     shown = Page(chromium, lab, name)
-    shown.page.get_by_role("menuitem", name="Edit", exact=True).click()
-    shown.page.get_by_role("menuitem", name=re.compile("^Clear Outputs of All Cells")).first.click()
+    shown.menu("Edit", "^Clear Outputs of All Cells")
     assert shown.page.locator(".jp-OutputArea-output").count() == 0  # what is found below was made here
     shown.run_all()
     shown.await_end(len(cells))
@@ -188,13 +190,19 @@ def test_a_tutorial_runs_and_shows_itself(lab: Lab, chromium: Any, shots: Path, 
     shown.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_monitor_is_live_and_stays_when_it_is_over(lab: Lab, chromium: Any, shots: Path, scheme: str):
-    folder = lab.root / f"watched-{scheme}"
+def watched(lab: Lab, name: str) -> Path:
+    """A folder with a notebook that trains and asks below a monitor, until there is a file `enough`."""
+    folder = lab.root / f"watched-{name}"
     folder.mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in WATCHED])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     nbformat.write(notebook, folder / "watched.ipynb")
+    return folder
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_monitor_is_live_and_stays_when_it_is_over(lab: Lab, chromium: Any, shots: Path, scheme: str):
+    folder = watched(lab, scheme)
     shown = Page(chromium, lab, f"{folder.name}/watched.ipynb", scheme)
     shown.run_all()
     cell = shown.page.locator(".jp-CodeCell").nth(1)
@@ -213,6 +221,30 @@ def test_the_monitor_is_live_and_stays_when_it_is_over(lab: Lab, chromium: Any, 
     shown.save()
     shown.page.locator(".jp-NotebookPanel").first.wait_for()
     _await_saved(folder / "watched.ipynb")
+    shown.close()
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["in the same kernel", "in a new kernel"])
+def test_a_notebook_that_was_interrupted_runs_again(lab: Lab, chromium: Any, restart: bool):
+    """On the same root, which has a store that nobody closed."""
+    folder = watched(lab, f"interrupted-{restart}")
+    shown = Page(chromium, lab, f"{folder.name}/watched.ipynb")
+    shown.run_all()
+    seen = shown.page.locator(".jp-CodeCell").nth(1).locator(".fl-facts", has_text=re.compile(r"holds\s*[1-9]"))
+    seen.wait_for(timeout=120_000)
+    shown.menu("Kernel", "^Interrupt Kernel")
+    shown.page.locator(ERROR).first.wait_for(timeout=60_000)
+    assert "KeyboardInterrupt" in shown.page.locator(ERROR).first.inner_text()
+    (folder / "enough").touch()
+    shown.menu("Edit", "^Clear Outputs of All Cells")  # the error would stop the wait below
+    if restart:
+        shown.menu("Kernel", "^Restart Kernel and Run All Cells")
+        shown.page.locator(".jp-Dialog-button.jp-mod-accept").click()
+        shown.await_end(len(WATCHED))
+    else:
+        shown.run_all()
+        shown.await_end(3 + len(WATCHED))
+    assert "This store is closed" in shown.page.locator(".jp-CodeCell").nth(4).locator(".flstore").inner_text()
     shown.close()
 
 
