@@ -19,6 +19,8 @@ WHOLE, STRUCK = "nothing lost", "one function lost"
 AT_ONCE, EMPTY = "all lost, asked at once", "all lost, functions back"
 BASELINE = "ObjStore-Agg"
 BUCKET = "flstore"
+EXAMPLES = 40
+"""Held-out images, for workloads that evaluate models."""
 
 
 def measure(
@@ -62,7 +64,8 @@ def measure(
 
     from flstore import FLStore
     from flstore.baselines import ObjStoreAgg
-    from flstore.testing.comparing import take_in
+    from flstore.testing.comparing import EVALUATE, take_in
+    from flstore.testing.rounds import task_of
     from flstore.testing.services import rclone_s3
 
     rows: list[dict[str, Any]] = []
@@ -72,6 +75,10 @@ def measure(
             root: dict[str, Any] = {"root": f"s3://{BUCKET}/{copies}", "storage_options": s3.storage_options}
             options: dict[str, Any] = {"functions": functions, "replicas": copies, "model": model, "derive": False}
             with FLStore.local(ping_deadline_s=0.5, **options, **root) as store, ObjStoreAgg(**root) as baseline:
+                if EVALUATE.intersection(workloads):
+                    task = task_of(model, EXAMPLES, folder)
+                    store.task(**vars(task))
+                    baseline.task(**vars(task))
                 for about in rounds_of(recordings, model, rounds, per_round):
                     take_in(store, about)
                 asked = _Asked(store, rounds, workloads)

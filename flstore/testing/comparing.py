@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from flstore.errors import FLStoreError
+from flstore.errors import FLStoreError, InvalidParameterError
 from flstore.federated.rounds import RoundData
 
 FIELDS = (
@@ -69,10 +69,15 @@ def ask(system: Any, workload: str, scope: Mapping[str, Any]) -> tuple[Any, dict
 
 
 def ask_anyway(system: Any, workload: str, scope: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """As :func:`ask`; a request that fails has no answer, and its row says why in ``error``."""
+    """As :func:`ask`; a request that fails has no answer, and its row says why in ``error``.
+
+    A request that was asked wrongly is the caller's mistake, and raised.
+    """
     began = time.perf_counter()
     try:
         value, row = ask(system, workload, scope)
+    except InvalidParameterError:
+        raise
     except FLStoreError as error:
         return None, {"latency_s": time.perf_counter() - began, "error": f"{type(error).__name__}: {error}"}
     return value, {**row, "error": ""}

@@ -13,6 +13,7 @@ from experiments.claims import Finding, read_claims
 from experiments.rules import find
 from flstore import FLStore
 from flstore.baselines import ObjStoreAgg
+from flstore.errors import InvalidParameterError
 from flstore.testing import factories
 from flstore.testing import overheads as overheads_of
 from flstore.testing.comparing import ask_anyway, compared
@@ -53,6 +54,8 @@ def test_all_systems_are_given_every_round_and_asked_in_turns() -> None:
         rounds = made_rounds(STATE, 2, 4)
         rows = pd.DataFrame(compared(systems, rounds, ["clustering", "cosine_similarity"], 2, readers=("theirs",)))
         value, failed = ask_anyway(store, "clustering", {"round": 9})
+        with pytest.raises(InvalidParameterError, match="debugging needs 'model'"):
+            ask_anyway(store, "debugging", {"round": 1})  # no task: a mistake, and no fault of the system
     assert len(rows) == 2 * 2 * 2 * 2
     assert rows["answers_equal"].all()
     assert set(rows[rows["system"] == "theirs"]["misses"]) == {5}
