@@ -608,6 +608,30 @@ class FLStore(System):
         self._check_open()
         self._elasticity.scale(functions)
 
+    def wait_for_functions(self, functions: int, timeout_s: float | None = 60.0) -> None:
+        """Return when there are so many cache functions, as workers of a cluster join when they have started.
+
+        Parameters
+        ----------
+        functions : int
+            How many, at least 1.
+        timeout_s : float, optional
+            Seconds to wait; None for ever.
+
+        Raises
+        ------
+        InvalidParameterError
+            Not a number of functions.
+        ClusterError
+            There were fewer when the time was over.
+
+        Examples
+        --------
+        >>> store.wait_for_functions(1)
+        """
+        self._check_open()
+        self._elasticity.wait_for(functions, timeout_s)
+
     def verify(self, heal: bool = True, progress: bool = True) -> Verification:
         """Read every object of the job in the persistent store and compare it with its checksum; shows itself.
 

@@ -71,14 +71,12 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture
 def connect(cluster: Any, tmp_path: Path) -> Iterator[Any]:
     """Opens stores on the cluster that are closed at the end of the test."""
-    from tests.store.test_hangs import wait_until
-
     stores: list[FLStore] = []
 
     def open(name: str = "root", functions: int = 2, **options: Any) -> FLStore:
         options = {"memory": "64MiB", "security": cluster.security, **options}
         stores.append(FLStore.connect(cluster.address, str(tmp_path / name), **options))
-        wait_until(lambda: len(stores[-1].status().functions) >= functions)
+        stores[-1].wait_for_functions(functions)
         return stores[-1]
 
     yield open

@@ -35,10 +35,19 @@ def test_workers_come_and_go(connect: Any, cluster: DaskCluster) -> None:
     fill(store, range(1, 4))
     expected = store.request("clustering", round=2, k=2).value.labels.tolist()
     cluster.add("gamma")
-    wait_until(lambda: len(store.status().functions) == 3)
+    store.wait_for_functions(3)
+    assert len(store.status().functions) == 3
     cluster.remove("gamma")
     wait_until(lambda: len(store.status().functions) == 2)
     assert store.request("clustering", round=2, k=2).value.labels.tolist() == expected
+
+
+def test_who_waits_for_more_functions_than_come_is_told_how_many_there_are(connect: Any) -> None:
+    store = connect()
+    with pytest.raises(ClusterError, match=r"there are 2 functions, and not 9, after 0\.1 s.*store\.scale\(9\)"):
+        store.wait_for_functions(9, timeout_s=0.1)
+    with pytest.raises(InvalidParameterError, match="got 0"):
+        store.wait_for_functions(0)
 
 
 def test_a_worker_with_less_memory_gives_what_it_can_and_is_named(connect: Any) -> None:
