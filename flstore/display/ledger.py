@@ -29,7 +29,7 @@ def _sheet(ledger: Ledger) -> Sheet:
     pairs = [
         ("scale", printable(ledger.scale)),
         ("claims", f"{len(ledger.claims):,}"),
-        *((printable(verdict), f"{count:,}") for verdict, count in ledger.counts().items()),
+        *((printable(str(verdict)), f"{count:,}") for verdict, count in ledger.counts().items()),
         ("page", printable("/".join(ledger.page.parts[-3:]))),
     ]
     table = replace(view(ledger.claims[_SHOWN].fillna("")), title="Claims")
