@@ -85,6 +85,18 @@ def share_bars(
     return drawn
 
 
+def grid(panels: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, two in a line, that share their vertical axis; `size` in inches is a panel's."""
+    import matplotlib.pyplot as plt
+
+    across, down = min(panels, 2), -(-panels // 2)
+    shape = (size[0] * across + 2.0, size[1] * down)
+    drawn, axes = plt.subplots(down, across, figsize=shape, sharey=True, squeeze=False, layout="constrained")
+    for unused in axes.flat[panels:]:
+        unused.remove()
+    return drawn, list(axes.flat[:panels])
+
+
 def legend(axes: Axes, colours: dict[str, str], *lines: Any) -> None:
     """A legend to the right of a panel: a dot for each colour, then `lines` as they are labelled."""
     from matplotlib.lines import Line2D
