@@ -12,7 +12,7 @@ from experiments.learning import REACHED, figure, measure, table
 from experiments.parameters import HERE
 from flstore.federated import SETTINGS
 
-COMMITTED = HERE.parent / "results" / "laptop" / "learning" / "data.csv"
+COMMITTED = HERE.parent / "results" / "curves" / "data.csv"
 
 
 def test_a_row_for_every_round_and_the_settings_it_ran_with():
@@ -54,7 +54,7 @@ def test_the_figure_has_a_line_for_each_model_and_one_at_eighty_percent(
 
 
 def test_the_committed_curves_are_of_the_settings_of_today_and_all_pass_eighty_percent():
-    data = pd.read_csv(COMMITTED)  # made by: python -m experiments.run_notebook learning --scale laptop
+    data = pd.read_csv(COMMITTED)  # made as the README.md beside it says
     assert set(data["model"]) == set(SETTINGS)
     for model, curve in data.groupby("model"):
         for name, value in asdict(SETTINGS[model]).items():
