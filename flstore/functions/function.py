@@ -107,6 +107,7 @@ class CacheFunction(Desk, WorkerPlugin):
         self._alone = worker.nanny is not None and self.lease_s is None  # in this process
         if self._alone:
             own_process.collect_seldom()
+            own_process.ignore_interrupts()
         self.open_desk(*self._term)
         self.incarnation = uuid.uuid4().hex
         self.borrower = Borrower()

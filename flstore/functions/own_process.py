@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import signal
+import threading
 
 
 def collect_seldom() -> None:
@@ -11,6 +13,12 @@ def collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def ignore_interrupts() -> None:
+    """Outlive Ctrl-C and a notebook's *Interrupt*: they reach all processes and are meant for the caller."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def give_back() -> None:

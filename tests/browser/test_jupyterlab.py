@@ -31,7 +31,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-ERROR = '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+ERROR = '.jp-OutputArea-output:has-text("Traceback (most recent call last)")'
 SETTINGS = {  # no questions, no news, and every cell in the page though it is out of sight
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
@@ -238,6 +238,7 @@ def test_a_notebook_that_was_interrupted_runs_again(lab: Lab, chromium: Any, res
     shown.menu("Kernel", "^Interrupt Kernel")
     shown.page.locator(ERROR).first.wait_for(timeout=60_000)
     assert "KeyboardInterrupt" in shown.page.locator(ERROR).first.inner_text()
+    assert "0 lost" in shown.page.locator(".jp-CodeCell").nth(1).inner_text()  # what is in memory stays there
     (folder / "enough").touch()
     shown.menu("Edit", "^Clear Outputs of All Cells")  # the error would stop the wait below
     if restart:

@@ -1,8 +1,10 @@
 """Functions that are alive and do not answer (SIGSTOP): suspected, routed around, taken back."""
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from flstore import FLStore
 from flstore.errors import RequestTimeoutError
+from flstore.testing import faults
 from flstore.types import FunctionJoined, FunctionLost, Kind
 from tests.store.conftest import CLIENTS, fill, make_round
 
@@ -183,3 +186,17 @@ def test_what_waits_for_a_hung_function_does_not_take_a_connection_each(open_sto
         assert len(taken) < 30
     store.flush()
     assert {len(keys) for keys in store.inventory().values()} == {30 * (2 * CLIENTS + 1) + 1}
+
+
+def test_an_interrupt_of_the_process_group_does_not_reach_the_functions(open_store: Any) -> None:
+    """As Jupyter's *Interrupt Kernel* sends it: what is in memory stays there."""
+    store = open_store(functions=2)
+    fill(store, range(1, 3))
+    store.request("cosine_similarity", round=2)
+    store.flush()
+    before = faults.functions(store)
+    for pid in before.values():
+        os.kill(pid, signal.SIGINT)
+    time.sleep(0.5)  # a process that ends needs a moment to do so
+    assert store.request("cosine_similarity", round=2).record.misses == 0
+    assert faults.functions(store) == before
