@@ -249,6 +249,10 @@ def test_reproduce_runs_snakemake_in_the_checkout(tmp_path: Path) -> None:
     said = json.loads(done.stdout)
     assert (said["scale"], said["dry_run"]) == ("smoke", True)
     assert "tab03" in done.stderr
+    laptop = flstore("reproduce", "--dry-run", "--experiments", "tab03", "--scale", "laptop", "--json", cwd=REPOSITORY)
+    ledger = json.loads(laptop.stdout)["ledger"]
+    assert ledger["page"] == str(REPOSITORY / "results" / "laptop" / "ledger.html")
+    assert sum(ledger["verdicts"].values()) == 61
     shutil.copytree(REPOSITORY / "flstore", tmp_path / "site" / "flstore", ignore=shutil.ignore_patterns("*.pyc"))
     away = flstore("reproduce", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert (away.returncode, away.stdout) == (2, "")
