@@ -43,8 +43,8 @@ class FunctionStatus:
         return html(self)
 
 
-def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionStatus, ...]:
-    """The functions of an engine state; those without a name are not alive any more."""
+def function_statuses(state: State, names: Mapping[int, str], closed: bool = False) -> tuple[FunctionStatus, ...]:
+    """The functions of an engine state; none is alive that has no name, or whose store is closed."""
     held = state.holdings()
     copies = Counter(
         f for _, table in state.slots() for layer in table.copies for f in layer.function.tolist() if f != NOWHERE
@@ -55,7 +55,7 @@ def function_statuses(state: State, names: Mapping[int, str]) -> tuple[FunctionS
         statuses.append(
             FunctionStatus(
                 name=names.get(number, f"function {number}"),
-                alive=number in names,
+                alive=number in names and not closed,
                 capacity_bytes=function.capacity_bytes,
                 used_bytes=function.used_bytes,
                 updates=count[Kind.UPDATE],

@@ -672,8 +672,8 @@ class FLStore(System):
         """What the store holds and how requests fared; shows itself in a notebook."""
         self._intake.settle()
         with self._lock:
-            names = {} if self._closed else {number: f.name for number, f in list(self._pool.functions.items())}
-            functions = function_statuses(self._state, names)
+            names = {number: f.name for number, f in list(self._pool.functions.items())}
+            functions = function_statuses(self._state, names, self._closed)
         pending_bytes, failed = self._writer.pending_bytes, len(self._writer.failed())
         problem = f"{failed:,} objects could not be written, see store.not_stored." if failed else ""
         dashboard = self._pool.dashboard

@@ -20,6 +20,7 @@ EMPTY = "no client updates yet"
 _MARKS = " .o#"
 _TEXT_ROWS, _TEXT_COLUMNS = 10, 90
 _WIDTH, _HEIGHT = 720, 200
+_CELL_WIDTH, _CELL_HEIGHT = 48, 14
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def drawing(shown: CacheMap) -> Drawing | None:
         caption += "; a cell stands for several and shows the nearest"
     return Drawing(
         caption, first, last, columns, rows,
-        width=columns * min(14, max(1, _WIDTH // columns)), height=rows * min(14, max(1, _HEIGHT // rows)),
+        width=columns * min(_CELL_WIDTH, max(1, _WIDTH // columns)),
+        height=rows * min(_CELL_HEIGHT, max(1, _HEIGHT // rows)),
         paths=[(TIERS[tier], _path(shown.tiers == tier)) for tier in (1, 2, 3) if (shown.tiers == tier).any()],
         legend=[(TIERS[tier], f"{shown.counts[tier]:,}") for tier in (3, 2, 1, 0)],
     )  # fmt: skip

@@ -32,8 +32,9 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 ERROR = '.jp-OutputArea-output:has-text("Traceback (most recent call last)")'
-SETTINGS = {  # no questions, no news, and every cell in the page though it is out of sight
+SETTINGS = {  # no questions, no news, dark where the browser is, and every cell in the page though it is out of sight
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/apputils-extension/themes": {"adaptive-theme": True},
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
 TUTORIALS = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
@@ -213,6 +214,7 @@ def test_the_monitor_is_live_and_stays_when_it_is_over(lab: Lab, chromium: Any, 
     cell.locator(".fl-facts", has_text=re.compile(r"holds\s*(?:[4-9]|\d\d+) rounds")).wait_for(timeout=120_000)
     cell.locator(".fl-map svg path.fl-cached").wait_for(timeout=60_000)
     assert shown.page.locator(".jp-CodeCell").nth(2).locator(".jp-InputPrompt").inner_text() == "[*]:"
+    assert shown.page.locator("body").get_attribute("data-jp-theme-light") == str(scheme == "light").lower()
     shown.page.screenshot(path=shots / f"monitor-live-{scheme}.png")
     (folder / "enough").touch()
     shown.await_end(len(WATCHED))

@@ -247,3 +247,9 @@ def test_a_store_whose_cluster_is_gone_says_so(tmp_path: Path, read: Any) -> Non
     assert NO_FUNCTIONS in repr(store) or "not alive" in repr(store)
     store.close()
     assert "This store is closed" in repr(store)
+
+
+def test_functions_keep_their_names_when_their_store_is_closed(tmp_path: Path) -> None:
+    with FLStore.local(functions=1, memory="64MiB", root=str(tmp_path)) as store:
+        assert [(f.name, f.alive) for f in store.status().functions] == [("function-0", True)]
+    assert [(f.name, f.alive) for f in store.status().functions] == [("function-0", False)]
