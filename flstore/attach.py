@@ -236,7 +236,7 @@ class Reader(ObjStoreAgg):
         except FLStoreError as error:  # what was seen before is shown all the same
             problem = f"{_SEEN}: {error}"
         policy = "of the writer" if link else "no writer"
-        return Status.of(self, policy, functions, 0, self._tracker.frame(), problem, held)
+        return Status.of(self, policy, functions, 0, self._tracker.by_class(), problem, held)
 
     # --- what readers do not do -------------------------------------------------------------------------------------
 

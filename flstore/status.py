@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flstore.cache_map import CacheMap
 from flstore.engine.state import State
 from flstore.engine.table import NOWHERE
 from flstore.types import Key, Kind
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,7 +132,7 @@ class Status:
     @classmethod
     def of(
         cls, store: Any, policy: str, functions: tuple[FunctionStatus, ...], pending_bytes: int,
-        requests: pd.DataFrame, problem: str = "", held: Collection[Key] | None = None,
+        requests: Mapping[str, Mapping[str, Any]], problem: str = "", held: Collection[Key] | None = None,
         dashboard: str = "",
     ) -> Status:  # fmt: skip
         """Put a snapshot together, of what the store knows: nothing is asked for, so it works for a store that is gone.
@@ -150,8 +147,8 @@ class Status:
             Its functions.
         pending_bytes : int
             Bytes that are not durable yet.
-        requests : DataFrame
-            Its requests.
+        requests : mapping
+            Its requests, as :meth:`flstore.engine.tracker.Tracker.by_class` sums them up.
         problem : str
             What the reader of the status has to know.
         held : collection of Key, optional
@@ -161,13 +158,7 @@ class Status:
         """
         rounds = store._catalogue.rounds()
         cache = CacheMap.of(store._catalogue, held, alive=not store.closed)
-        classes = tuple(
-            ClassStatus(
-                str(name), len(g), int(g["hits"].sum()), int(g["late_hits"].sum()), int(g["misses"].sum()),
-                float(g.loc[g["status"] == "done", "latency_s"].median()),
-            )
-            for name, g in requests.groupby("policy_class")
-        )  # fmt: skip
+        classes = tuple(ClassStatus(name, **sums) for name, sums in requests.items())
         return cls(
             store.root, store.job, policy, store.closed, len(rounds), cache.clients,
             rounds[-1] if rounds else None, pending_bytes, functions, classes, store.name, problem, cache, dashboard,

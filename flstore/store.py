@@ -678,7 +678,7 @@ class FLStore(System):
         problem = f"{failed:,} objects could not be written, see store.not_stored." if failed else ""
         dashboard = self._pool.dashboard
         return Status.of(
-            self, self._policy.name, functions, pending_bytes, self._tracker.frame(), problem, dashboard=dashboard
+            self, self._policy.name, functions, pending_bytes, self._tracker.by_class(), problem, dashboard=dashboard
         )
 
     def monitor(self, interval_s: float = 1.0) -> Monitor:

@@ -182,7 +182,7 @@ class Aggregator(System):
 
     def status(self) -> Status:
         """What exists, and how requests fared; shows itself in a notebook."""
-        return Status.of(self, "none: every request fetches", (), self._writer.pending_bytes, self._tracker.frame())
+        return Status.of(self, "none: every request fetches", (), self._writer.pending_bytes, self._tracker.by_class())
 
     def __repr__(self) -> str:
         return repr(self.status())

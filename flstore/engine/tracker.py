@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -160,34 +160,50 @@ class Tracker:
         """One row a request, one column an attribute of :class:`RequestRecord`."""
         import pandas as pd
 
+        begun, ended, far = self._columns(_Begun.__slots__, (*_MEASURED, "error"))
+        jobs, workloads, classes = self._whats.columns(begun["what"], 3)
+        rounds = begun["round"].astype(np.int64)
+        rounds[list(far)] = list(far.values())
+        columns: dict[str, Any] = {
+            "request": np.arange(1, len(rounds) + 1), "system": _repeated([self._system], np.zeros_like(rounds)),
+            "job": jobs, "workload": workloads, "policy_class": classes,
+            "round": pd.arrays.IntegerArray(rounds, begun["round"] == _NO_ROUND),
+            "client": self._clients.column(begun["client"], None), "status": _repeated(STATUSES, begun["status"]),
+            "functions": _repeated([" ".join(f) for f in self._places], begun["functions"]),
+            "error": self._errors.column(ended.pop("error")),
+            **{name: v.astype(np.int64) if v.dtype.kind == "i" else v for name, v in ended.items()},
+        }  # fmt: skip
+        return pd.DataFrame({f.name: columns[f.name] for f in fields(RequestRecord)}).set_index("request")
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """Of each class of Table 1: requests, hits, late_hits, misses, and median_latency_s of those that are done."""
+        begun, ended, _ = self._columns(("what", "status"), ("hits", "late_hits", "misses", "latency_s"))
+        classes = [policy_class for _, _, policy_class in self._whats]
+        numbers = np.array([classes.index(c) for c in classes], dtype=np.intp)[begun["what"]]
+        found = {}
+        for name in sorted(set(classes)):
+            among = numbers == classes.index(name)
+            done = ended["latency_s"][among & (begun["status"] == STATUSES.index("done"))]
+            sums = {kind: int(ended[kind][among].sum()) for kind in ("hits", "late_hits", "misses")}
+            median = float(np.median(done)) if done.size else float("nan")
+            found[name] = {"requests": int(among.sum()), **sums, "median_latency_s": median}
+        return found
+
+    def _columns(
+        self, begun: Iterable[str], ended: Iterable[str]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[int, int]]:
+        """Copies of columns as they are at the moment, and the rounds that they have no room for."""
         with self._lock:
-            count = self._count
-            begun = {
-                name: [v for block in self._begun for v in getattr(block, name).tolist()][:count]
-                for name in _Begun.__slots__
-            }
+            for record in self._live.values():
+                self._pack(record)
             blank = np.zeros(ROWS, dtype=ENDED)
-            blocks = [self._ended.get(at, blank) for at in range(len(self._begun))]
-            ended = np.concatenate([*blocks, np.zeros(0, dtype=ENDED)])[:count]
-            rounds: list[Any] = [None if r == _NO_ROUND else r for r in begun["round"]]
-            for at, round in self._far.items():
-                rounds[at] = round
-            jobs, workloads, classes = self._whats.columns(begun["what"], 3)
-            columns: dict[str, list[Any]] = {
-                "request": list(range(1, count + 1)), "system": [self._system] * count, "job": jobs,
-                "workload": workloads, "policy_class": classes, "round": rounds,
-                "client": [None if c < 0 else self._clients[c] for c in begun["client"]],
-                "status": [STATUSES[s] for s in begun["status"]],
-                "functions": [" ".join(self._places[f]) for f in begun["functions"]],
-                "error": [self._errors[e] for e in ended["error"].tolist()],
-                **{name: ended[name].tolist() for name in _MEASURED},
-            }  # fmt: skip
-            for number, record in self._live.items():
-                for name in ("status", "error", *_MEASURED):
-                    columns[name][number - 1] = getattr(record, name)
-                columns["functions"][number - 1] = " ".join(record.functions)
-        table = pd.DataFrame({f.name: columns[f.name] for f in fields(RequestRecord)})
-        return table.astype({"round": "Int64"}).set_index("request")
+            blocks = [self._ended.get(at, blank) for at in range(len(self._begun))] or [blank]
+            first = {name: [getattr(block, name) for block in self._begun] or [np.zeros(0, int)] for name in begun}
+            return (
+                {name: np.concatenate(columns)[: self._count] for name, columns in first.items()},
+                {name: np.concatenate([block[name] for block in blocks])[: self._count] for name in ended},
+                dict(self._far),
+            )
 
     def _pack(self, record: RequestRecord) -> None:
         at, row = divmod(record.request - 1, ROWS)
@@ -196,7 +212,7 @@ class Tracker:
             begun.functions[row] = self._places.of(tuple(record.functions))
         begun.status[row] = STATUSES.index(record.status)
         values = tuple(getattr(record, name) for name in _MEASURED)
-        if any(values) or record.error:
+        if at in self._ended or any(values) or record.error:
             if at not in self._ended:
                 self._ended[at] = np.zeros(ROWS, dtype=ENDED)
             self._ended[at][row] = (*values, self._errors.of(record.error))
@@ -252,7 +268,20 @@ class _Codes:
     def __getitem__(self, code: int) -> Any:
         return self._values[code]
 
-    def columns(self, codes: list[int], width: int) -> list[list[Any]]:
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def column(self, codes: NDArray[Any], *missing: Any) -> NDArray[Any]:
+        """The value of each code; -1 is the one that is `missing`."""
+        return _repeated([*self._values, *missing], codes)
+
+    def columns(self, codes: NDArray[Any], width: int) -> list[NDArray[Any]]:
         """Of values that are tuples the column of each place."""
-        values = [self._values[code] for code in codes]
-        return [[value[i] for value in values] for i in range(width)]
+        values = list(self._values)
+        return [_repeated([value[i] for value in values], codes) for i in range(width)]
+
+
+def _repeated(values: Iterable[Any], codes: NDArray[Any]) -> NDArray[Any]:
+    """An array of objects, one for each code."""
+    found: NDArray[Any] = np.array([*values, None], dtype=object)[:-1][codes]
+    return found

@@ -3,6 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -61,6 +62,25 @@ def test_a_closed_record_is_read_back_as_it_was_however_few_are_kept_live(live: 
     expected["functions"] = expected["functions"].map(" ".join)
     expected = expected.astype({"round": "Int64"}).set_index("request")
     pd.testing.assert_frame_equal(frame, expected)
+
+
+def test_the_sums_of_a_class_are_those_of_the_frame():
+    tracker, rng = Tracker("FLStore", live=3), np.random.default_rng(0)
+    for _ in range(module.ROWS + 100):
+        record = tracker.open("job", "clustering", str(rng.choice(["P1", "P2", "P4"])), 1, None)
+        record.hits, record.late_hits, record.misses = rng.integers(5, size=3).tolist()
+        record.latency_s, record.status = rng.random(), str(rng.choice(module.STATUSES))
+        if record.status != "running":
+            tracker.close(record)
+    lost = tracker.open("job", "lineage", "P3", 1, None)
+    lost.status = "failed"
+    frame = tracker.frame()
+    by_class = frame.groupby("policy_class")
+    expected = by_class[["hits", "late_hits", "misses"]].sum().assign(requests=by_class.size())
+    expected["median_latency_s"] = frame[frame["status"] == "done"].groupby("policy_class")["latency_s"].median()
+    found = pd.DataFrame.from_dict(tracker.by_class(), orient="index").rename_axis("policy_class")
+    pd.testing.assert_frame_equal(found, expected, check_like=True)
+    assert Tracker("FLStore").by_class() == {}
 
 
 def test_an_open_record_that_is_not_kept_any_more_shows_what_was_known_then_until_it_is_closed():
