@@ -173,15 +173,14 @@ class Monitor:
         """Note who came and went since the last look."""
         self._names.update({number: f.name for number, f in list(self._store._pool.functions.items())})
         entries = self._store.log.entries
-        until = len(entries)
-        for entry in entries[self._read : until]:
-            event = entry.event
-            if isinstance(event, FunctionLost | FunctionJoined):
+        kinds = entries.kinds(self._read)
+        for at, kind in enumerate(kinds, self._read):
+            if kind in ("lost", "joined") and isinstance(event := entries[at].event, FunctionLost | FunctionJoined):
                 name = self._names.get(event.function, f"function {event.function}")
                 gone = isinstance(event, FunctionLost)
                 self._lost, self._joined = self._lost + gone, self._joined + (not gone)
                 self._news.append(f"{time.strftime('%H:%M:%S')} {name} {'was lost' if gone else 'joined'}")
-        self._read = until
+        self._read += len(kinds)
 
     # --- how it shows -----------------------------------------------------------------------------------------------
 

@@ -38,7 +38,7 @@ def recording_text(recording: Recording) -> str:
 
 
 def _log(log: EventLog) -> Sheet:
-    kinds = Counter(type(entry.event).__name__ for entry in log.entries)
+    kinds = Counter(log.entries.kinds())
     pairs = [(str(name), printable(str(value))) for name, value in log.header.items() if value not in ({}, None)]
     pairs += [
         ("found at first", count(len(log.initial), "key set")),

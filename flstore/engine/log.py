@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import msgpack
 import xxhash
@@ -28,6 +28,7 @@ from flstore.types import (
     Loaded,
     LoadFailed,
     Refused,
+    Requested,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -38,13 +39,22 @@ REMEMBERED, REMEMBERED_KEYS = 32, 2000
 """How many tuples of key sets are remembered as plain values, and how many keys each may name."""
 
 
+_STRING = 0xA0
+"""What msgpack begins a short string with, and adds its length to."""
+
+
 def digest(event: Event, actions: Iterable[Action], before: str = "", plain: Plain = plain_keys) -> str:
     """16 hex digits over an event, the actions that it led to, and the digest before; the same on every machine.
 
     Hit counts are no part of it: they depend on when loads were done, decisions do not.
     """
-    body = [before, event_values(event, plain), [action_values(a, plain) for a in actions]]
-    return xxhash.xxh3_64_hexdigest(msgpack.packb(body))
+    return _digest(msgpack.packb(event_values(event, plain)), actions, before, plain)
+
+
+def _digest(packed: bytes, actions: Iterable[Action], before: str, plain: Plain) -> str:
+    """Of the array of all three, as msgpack writes it."""
+    body = msgpack.packb(before) + packed + msgpack.packb([action_values(a, plain) for a in actions])
+    return xxhash.xxh3_64_hexdigest(b"\x93" + body)
 
 
 class _Chain:
@@ -54,14 +64,16 @@ class _Chain:
         self._last = last
         self._known: dict[int, tuple[tuple[Any, ...], list[Any]]] = {}
 
-    def next(self, event: Event, actions: Iterable[Action]) -> str:
+    def next(self, event: Event, actions: Iterable[Action], packed: bytes | None = None) -> str:
+        """The digest of the next event, whose values may have been packed already."""
+        packed = msgpack.packb(event_values(event, self.plain)) if packed is None else packed
         if isinstance(event, Loaded | LoadFailed):
-            return digest(event, actions)
-        self._last = digest(event, actions, self._last, self._plain)
+            return _digest(packed, actions, "", plain_keys)
+        self._last = _digest(packed, actions, self._last, self.plain)
         return self._last
 
-    def _plain(self, keys: tuple[Any, ...]) -> list[Any]:
-        """Remembered for the very tuples that were last asked for, because requests repeat them."""
+    def plain(self, keys: tuple[Any, ...]) -> list[Any]:
+        """Remembered for the very tuples that were last asked for, because the actions on a request repeat them."""
         found = self._known.get(id(keys))
         if found is None or found[0] is not keys:
             if len(self._known) >= REMEMBERED:
@@ -81,7 +93,59 @@ class Entry:
     faults: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(repr=False)
+class Entries(Sequence[Entry]):
+    """The entries of a log, kept as bytes: a fraction of the memory, and nothing for the garbage collector to visit.
+
+    An entry is made when it is asked for. What a request reads is kept once for all requests that read the same.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._rows: list[tuple[bytes, bytes, str, tuple[str, ...]]] = []
+        self._reads: dict[bytes, bytes] = {}
+        for entry in entries:
+            self.append(self.pack(entry.event), entry.digest, entry.faults)
+
+    def pack(self, event: Event, plain: Plain = plain_keys) -> tuple[bytes, bytes]:
+        """What msgpack writes of the values of an event: the last of them apart, which many requests have in common."""
+        *first, last = event_values(event, plain)
+        head, tail = msgpack.packb(first), msgpack.packb(last)
+        head = bytes([head[0] + 1]) + head[1:]  # an array of one more
+        return head, self._reads.setdefault(tail, tail) if isinstance(event, Requested) else tail
+
+    def append(self, packed: tuple[bytes, bytes], digest: str, faults: tuple[str, ...]) -> None:
+        """Add an entry whose event was packed here."""
+        self._rows.append((*packed, digest, faults))
+
+    def with_faults(self) -> list[tuple[int, Entry]]:
+        """Positions and entries at which the policy did something wrong, or did not get what it wanted."""
+        return [(i, _entry(*row)) for i, row in enumerate(self._rows) if row[-1]]
+
+    def kinds(self, start: int = 0) -> list[str]:
+        """The name of each event from a position on, as :func:`flstore.engine.values.event_values` has it."""
+        return [head[2 : 2 + head[1] - _STRING].decode() for head, *_ in self._rows[start:]]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Entry]: ...
+
+    def __getitem__(self, at: int | slice) -> Entry | list[Entry]:
+        if isinstance(at, slice):
+            return [_entry(*row) for row in self._rows[at]]
+        return _entry(*self._rows[at])
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Entries) else NotImplemented
+
+
+def _entry(head: bytes, tail: bytes, digest: str, faults: tuple[str, ...]) -> Entry:
+    return Entry(event_of(msgpack.unpackb(head + tail)), digest, faults)
+
+
 class EventLog:
     """All events of one engine since it started.
 
@@ -91,31 +155,33 @@ class EventLog:
         Versions, policy name and parameters, seed: what is needed to build the same engine again.
     initial : list of Ingested
         What existed before the first event (a root that was opened again).
-    entries : list of Entry
+    entries : iterable of Entry
         The events, where there are some already.
     """
 
-    header: dict[str, Any] = field(default_factory=dict)
-    initial: list[Ingested] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    _chain: _Chain = field(default_factory=_Chain, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if decisions := self.decisions():
-            self._chain = _Chain(decisions[-1].digest)
+    def __init__(
+        self, header: dict[str, Any] | None = None, initial: list[Ingested] | None = None, entries: Iterable[Entry] = ()
+    ) -> None:
+        self.header: dict[str, Any] = {} if header is None else header
+        self.initial: list[Ingested] = [] if initial is None else initial
+        self.entries = Entries(entries)
+        decisions = self.decisions()
+        self._chain = _Chain(decisions[-1].digest if decisions else "")
 
     def append(self, event: Event, actions: Iterable[Action], error: PolicyError | None = None) -> None:
         """Add an applied event; `error` when the policy failed on it and it was applied without."""
         said = [str(error)] if error is not None else []
         said += [f"refused {_short(a.keys)}: {a.reason}" for a in actions if isinstance(a, Refused)]
-        self.entries.append(Entry(event, self._chain.next(event, actions), tuple(said)))
+        packed = self.entries.pack(event, self._chain.plain)
+        self.entries.append(packed, self._chain.next(event, actions, b"".join(packed)), tuple(said))
 
     def faults(self) -> list[tuple[int, Event, str]]:
         """What the policy did wrong, and what it wanted and did not get: position, event, and what was said about it.
 
         A policy that raised, or returned what is no want; objects that do not exist; more than there is room for.
         """
-        return [(i, entry.event, said) for i, entry in enumerate(self.entries) for said in entry.faults]
+        found = self.entries.with_faults()
+        return [(i, entry.event, said) for i, entry in found for said in entry.faults]
 
     def __repr__(self) -> str:
         from flstore.display.trace import log_text
@@ -142,7 +208,8 @@ class EventLog:
 
     def decisions(self) -> list[Entry]:
         """The entries that a replay needs: functions, ingests and requests, without the reports on loads."""
-        return [e for e in self.entries if not isinstance(e.event, Loaded | LoadFailed)]
+        kinds = self.entries.kinds()
+        return [self.entries[i] for i, kind in enumerate(kinds) if kind not in ("loaded", "load_failed")]
 
     def save(self, path: str | Path) -> None:
         """Write as JSON lines: the header, then the initial state, then one line an event."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from flstore import policies
 from flstore.engine import EventLog, fold, step
 from flstore.engine.log import Entry, digest
+from flstore.engine.values import event_values
 from flstore.errors import InvalidParameterError
 from flstore.types import (
     Event,
@@ -44,6 +47,8 @@ def test_folding_a_log_decides_the_same(policy: str, history, tmp_path_factory: 
     state, differing = fold(driver.log, policies.make(policy))
     assert differing == []
     assert_same_holdings(state.holdings(), driver.state.holdings())
+
+    assert driver.log.entries.kinds() == [event_values(entry.event)[0] for entry in driver.log]
 
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     driver.log.save(path)
@@ -217,6 +222,25 @@ def test_a_digest_is_the_same_everywhere():
     assert int(written, 16) >= 0
     as_int32 = replace(event, keys=(KeySet(0, Kind.UPDATE, 1, np.array([0, 1], dtype=np.int32)),))
     assert digest(as_int32, actions) == digest(event, actions)
+
+
+def test_requests_for_a_large_round_take_little_memory_and_nothing_that_the_garbage_collector_visits():
+    def ask(log: EventLog, first: int, many: int) -> None:
+        for number in range(first, first + many):
+            log.append(requested(number, updates(1, *range(1000))), [])
+
+    log = EventLog()
+    ask(log, 0, 100)
+    gc.collect()
+    before = len(gc.get_objects())
+    tracemalloc.start()
+    ask(log, 100, 1000)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
+    assert taken < 1000 * 1000  # the ids of the clients alone would be 8,000 bytes a request
+    assert log.entries[1099].event == requested(1099, updates(1, *range(1000)))
 
 
 def test_hit_counts_are_no_part_of_a_digest():
