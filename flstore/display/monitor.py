@@ -54,12 +54,14 @@ def _facts(glance: Glance) -> list[tuple[str, str]]:
     status = glance.status
     hits = sum(c.hits for c in status.classes)
     late = sum(c.late_hits for c in status.classes)
-    objects = hits + late + sum(c.misses for c in status.classes)
+    misses = sum(c.misses for c in status.classes)
+    objects = hits + late + misses
     requests = sum(c.requests for c in status.classes)
     recent = (
         "" if glance.recent_hit_ratio != glance.recent_hit_ratio else f"; {percent(glance.recent_hit_ratio)} lately"
     )
-    found = f"{percent(hits / objects)} of {objects:,} objects, {percent(late / objects)} late" if objects else "-"
+    others = f"{percent(late / objects)} were on their way, {percent(misses / objects)} missed" if objects else ""
+    found = f"{percent(hits / objects)} of {objects:,} objects; {others}" if objects else "-"
     latest = "" if status.latest_round is None else f", latest {status.latest_round}"
     pending = f"; {size(status.pending_bytes)} not yet durable" if status.pending_bytes else ""
     return [

@@ -64,7 +64,7 @@ def test_html_and_text_state_the_same_facts(read):
         "job": "digits in s3://host/bucket, policy tailored",
         "holds": "12 rounds, latest 13; 50 clients; 3.00 MiB not yet durable",
         "requests": "4 (12/s); 3 in flight, 2 in line",
-        "hit ratio": "85.0 % of 20 objects, 5.0 % late; 50.0 % lately",
+        "hit ratio": "85.0 % of 20 objects; 5.0 % were on their way, 10.0 % missed; 50.0 % lately",
         "functions": "2; 1 lost and 2 joined meanwhile",
     }
     assert page.rows[5:] == [
