@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 REMEMBERED, REMEMBERED_KEYS = 32, 2000
 """How many tuples of key sets are remembered as plain values, and how many keys each may name."""
-
-
 _STRING = 0xA0
 """What msgpack begins a short string with, and adds its length to."""
 

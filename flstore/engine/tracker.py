@@ -178,7 +178,7 @@ class Tracker:
     def by_class(self) -> dict[str, dict[str, float]]:
         """Of each class of Table 1: requests, hits, late_hits, misses, and median_latency_s of those that are done."""
         begun, ended, _ = self._columns(("what", "status"), ("hits", "late_hits", "misses", "latency_s"))
-        classes = [policy_class for _, _, policy_class in self._whats]
+        classes = [str(policy_class) for _, _, policy_class in self._whats]
         numbers = np.array([classes.index(c) for c in classes], dtype=np.intp)[begun["what"]]
         found = {}
         for name in sorted(set(classes)):
