@@ -56,9 +56,9 @@ lab: $(READY)
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 --ServerApp.root_dir="$(LAB_ROOT)" \
 		--LabApp.default_url=/lab/tree/notebooks/01-first-look.ipynb $(LAB)
 
-# A warning is an error: `strict` in mkdocs.yml.
+# A warning is an error: `strict` in mkdocs.yml (which `--quiet` would turn off).
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
 	@echo "the site is in build/site: open build/site/index.html, or serve it with $(BIN)/python -m http.server -d build/site"
 
 browser: $(READY)

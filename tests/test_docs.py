@@ -150,7 +150,7 @@ def places(name: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_site_is_built_without_a_warning_and_has_every_name(tmp_path: Path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=840, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for page in ("index.html", "CHANGELOG/index.html", "notebooks/01-first-look/index.html", "benchmarks/index.html"):
