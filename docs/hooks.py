@@ -17,6 +17,7 @@ PAGES = (
 )
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 _STORE = "docs/reference/store.md"
+STYLE = "docs/site.css"
 _PAPER = "docs/reproduce.md", "results/laptop/README.md"
 
 
@@ -67,6 +68,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             files.remove(file)
     paths = pages()
     paths += sorted({other for page in paths if page.endswith(".md") for other in linked(page)} - set(paths))
-    for path in paths:
+    for path in (*paths, STYLE):
         files.append(File(path, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
