@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+RESULTS = (":(exclude)benchmarks/latest.json", ":(exclude)benchmarks/plots")
 PACKAGES = ("numpy", "pandas", "scikit-learn", "torch", "dask", "distributed", "safetensors", "xxhash", "fsspec")
 
 
 def describe() -> dict[str, Any]:
-    """Time, commit, machine and versions, as JSON values."""
+    """Time, commit, machine and versions, as JSON values; figures of benchmarks before do not count as modified."""
     import psutil
 
     from flstore import __version__
@@ -23,7 +24,7 @@ def describe() -> dict[str, Any]:
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "modified": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", *RESULTS)),
         "machine": {
             "cpu": _cpu(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
