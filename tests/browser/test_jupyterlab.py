@@ -139,8 +139,18 @@ class Page:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.goto(f"{lab.url}/doc/tree/{notebook}?reset&token={lab.token}", wait_until="domcontentloaded")
         self.page.locator(".jp-Notebook").wait_for(timeout=120_000)
-        kernel = self.page.locator(".jp-Toolbar-kernelName", has_text="Python 3 (ipykernel)")
-        kernel.first.wait_for(timeout=120_000)
+        self._await_kernel(lab, notebook)
+
+    def _await_kernel(self, lab: Lab, notebook: str) -> None:
+        """Wait until the page has its kernel: what is asked to run before, JupyterLab drops and says nothing."""
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{lab.url}/api/sessions?token={lab.token}", timeout=30) as answer:
+                kernels = [s["kernel"] for s in json.load(answer) if s["path"] == notebook]
+            if any(k["connections"] and k["execution_state"] == "idle" for k in kernels):
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"no kernel for {notebook}: {kernels}")
 
     def menu(self, name: str, item: str) -> None:
         """Choose what a pattern matches from a menu."""

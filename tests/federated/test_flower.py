@@ -112,8 +112,10 @@ def test_updates_metadata_and_models_are_what_was_sent(recording_store):
             assert list(update) == ["w", "steps"]
             assert np.array_equal(update["w"], kept[r - 1]["w"] + noise)
             row = recording_store.metadata(r)[client]
-            assert row.pop("round_s") >= row.pop("reply_s") >= 0
-            assert row.pop("eval_round_s") >= row.pop("eval_reply_s") >= 0
+            assert row.pop("round_s") >= 0
+            assert row.pop("reply_s") >= 0  # not within round_s: messages are made before they are on their way
+            assert row.pop("eval_round_s") >= 0
+            assert row.pop("eval_reply_s") >= 0
             assert row.pop("reply_bytes") == sum(len(Array(a).data) for a in update.values())
             assert row == {
                 "lr": 0.1,
