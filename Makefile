@@ -11,6 +11,8 @@ WORKERS ?= 2
 # What JupyterLab shows, and more options for it: make lab LAB="--no-browser --port=9000"
 LAB_ROOT ?= .
 LAB ?=
+# More options for mkdocs: make docs DOCS="--site-dir=elsewhere"
+DOCS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install reproduce test lint format bench lab docs browser clean
@@ -58,7 +60,7 @@ lab: $(READY)
 
 # A warning is an error: `strict` in mkdocs.yml (which `--quiet` would turn off).
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean $(DOCS)
 	@echo "the site is in build/site: open build/site/index.html, or serve it with $(BIN)/python -m http.server -d build/site"
 
 browser: $(READY)

@@ -160,3 +160,18 @@ def test_the_site_is_built_without_a_warning_and_has_every_name(tmp_path: Path):
     assert [name for name in PUBLIC if not identifiers & places(name)] == []
     tutorial = (tmp_path / "notebooks" / "01-first-look" / "index.html").read_text(encoding="utf-8")
     assert "fl-functions" in tutorial  # outputs as they are committed
+
+
+def test_make_docs_fails_on_a_warning(tmp_path: Path):
+    page, config = tmp_path / "pages" / "index.md", tmp_path / "mkdocs.yml"
+    page.parent.mkdir()
+    config.write_text(
+        f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: pages\nsite_dir: site\nhooks: []\nnav: []\nplugins: []\n"
+    )
+    command = ["make", "-C", str(ROOT), "docs", "READY=", f"BIN={Path(sys.executable).parent}", f"DOCS=-f {config}"]
+    said = {}
+    for name, text in {"whole": "[this page](index.md)", "broken": "[nothing](nowhere.md)"}.items():
+        page.write_text(text)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        said[name] = done.returncode == 0, "nowhere.md" in done.stdout + done.stderr
+    assert said == {"whole": (True, False), "broken": (False, True)}, done.stdout + done.stderr

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 REMEMBERED, REMEMBERED_KEYS = 32, 2000
 """How many tuples of key sets are remembered as plain values, and how many keys each may name."""
-_STRING = 0xA0
-"""What msgpack begins a short string with, and adds its length to."""
 
 
 def digest(event: Event, actions: Iterable[Action], before: str = "", plain: Plain = plain_keys) -> str:
@@ -98,19 +96,19 @@ class Entries(Sequence[Entry]):
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._rows: list[tuple[bytes, bytes, str, tuple[str, ...]]] = []
+        self._rows: list[tuple[str, bytes, bytes, str, tuple[str, ...]]] = []
         self._reads: dict[bytes, bytes] = {}
         for entry in entries:
             self.append(self.pack(entry.event), entry.digest, entry.faults)
 
-    def pack(self, event: Event, plain: Plain = plain_keys) -> tuple[bytes, bytes]:
-        """What msgpack writes of the values of an event: the last of them apart, which many requests have in common."""
+    def pack(self, event: Event, plain: Plain = plain_keys) -> tuple[str, bytes, bytes]:
+        """The name of an event, and what msgpack writes of its values: the last apart, which many requests share."""
         *first, last = event_values(event, plain)
         head, tail = msgpack.packb(first), msgpack.packb(last)
         head = bytes([head[0] + 1]) + head[1:]  # an array of one more
-        return head, self._reads.setdefault(tail, tail) if isinstance(event, Requested) else tail
+        return first[0], head, self._reads.setdefault(tail, tail) if isinstance(event, Requested) else tail
 
-    def append(self, packed: tuple[bytes, bytes], digest: str, faults: tuple[str, ...]) -> None:
+    def append(self, packed: tuple[str, bytes, bytes], digest: str, faults: tuple[str, ...]) -> None:
         """Add an entry whose event was packed here."""
         self._rows.append((*packed, digest, faults))
 
@@ -120,7 +118,7 @@ class Entries(Sequence[Entry]):
 
     def kinds(self, start: int = 0) -> list[str]:
         """The name of each event from a position on, as :func:`flstore.engine.values.event_values` has it."""
-        return [head[2 : 2 + head[1] - _STRING].decode() for head, *_ in self._rows[start:]]
+        return [row[0] for row in self._rows[start:]]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -140,7 +138,7 @@ class Entries(Sequence[Entry]):
         return list(self) == list(other) if isinstance(other, Entries) else NotImplemented
 
 
-def _entry(head: bytes, tail: bytes, digest: str, faults: tuple[str, ...]) -> Entry:
+def _entry(_kind: str, head: bytes, tail: bytes, digest: str, faults: tuple[str, ...]) -> Entry:
     return Entry(event_of(msgpack.unpackb(head + tail)), digest, faults)
 
 
@@ -163,15 +161,15 @@ class EventLog:
         self.header: dict[str, Any] = {} if header is None else header
         self.initial: list[Ingested] = [] if initial is None else initial
         self.entries = Entries(entries)
-        decisions = self.decisions()
-        self._chain = _Chain(decisions[-1].digest if decisions else "")
+        decided = self._decided()
+        self._chain = _Chain(self.entries[decided[-1]].digest if decided else "")
 
     def append(self, event: Event, actions: Iterable[Action], error: PolicyError | None = None) -> None:
         """Add an applied event; `error` when the policy failed on it and it was applied without."""
         said = [str(error)] if error is not None else []
         said += [f"refused {_short(a.keys)}: {a.reason}" for a in actions if isinstance(a, Refused)]
         packed = self.entries.pack(event, self._chain.plain)
-        self.entries.append(packed, self._chain.next(event, actions, b"".join(packed)), tuple(said))
+        self.entries.append(packed, self._chain.next(event, actions, packed[1] + packed[2]), tuple(said))
 
     def faults(self) -> list[tuple[int, Event, str]]:
         """What the policy did wrong, and what it wanted and did not get: position, event, and what was said about it.
@@ -206,8 +204,10 @@ class EventLog:
 
     def decisions(self) -> list[Entry]:
         """The entries that a replay needs: functions, ingests and requests, without the reports on loads."""
-        kinds = self.entries.kinds()
-        return [self.entries[i] for i, kind in enumerate(kinds) if kind not in ("loaded", "load_failed")]
+        return [self.entries[i] for i in self._decided()]
+
+    def _decided(self) -> list[int]:
+        return [i for i, kind in enumerate(self.entries.kinds()) if kind not in ("loaded", "load_failed")]
 
     def save(self, path: str | Path) -> None:
         """Write as JSON lines: the header, then the initial state, then one line an event."""
